@@ -1,0 +1,78 @@
+//! Entity tags and the conditions that use them (RFC 9110, section 13).
+
+use super::time::Timestamp;
+
+/// An entity tag as it stands in a header: `"abc"` or `W/"abc"`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ETag(String);
+
+impl ETag {
+    /// A strong tag. Quotes inside `opaque` are left out, so that the header stays well-formed.
+    pub fn strong(opaque: &str) -> Self {
+        Self(format!("\"{}\"", opaque.replace('"', "")))
+    }
+
+    /// A weak tag: right where a proxy may re-compress, since that drops strong ones.
+    pub fn weak(opaque: &str) -> Self {
+        Self(format!("W/\"{}\"", opaque.replace('"', "")))
+    }
+
+    /// The header's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn opaque(&self) -> &str {
+        opaque(&self.0)
+    }
+}
+
+fn opaque(tag: &str) -> &str {
+    tag.trim().trim_start_matches("W/").trim_matches('"')
+}
+
+/// Whether a header such as `If-None-Match` or `If-Match` names `current`. Compares weakly and takes `*`, lists, and tags without quotes.
+pub fn matches(header: &str, current: &ETag) -> bool {
+    header.trim() == "*" || header.split(',').any(|tag| opaque(tag) == current.opaque())
+}
+
+/// Whether the client's copy is still good, by `If-None-Match`, else by `If-Modified-Since`: answer 304.
+pub fn not_modified(
+    if_none_match: Option<&str>,
+    if_modified_since: Option<&str>,
+    current: Option<&ETag>,
+    modified: Option<&str>,
+) -> bool {
+    // When both are there only the tag counts: npm sends both, and its clock may be wrong.
+    if let Some(header) = if_none_match {
+        return current.is_some_and(|tag| matches(header, tag));
+    }
+    let (Some(since), Some(modified)) = (if_modified_since, modified) else { return false };
+    match (Timestamp::parse_http_date(since), Timestamp::parse_http_date(modified)) {
+        (Some(since), Some(modified)) => modified <= since,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ETag, matches, not_modified};
+
+    #[test]
+    fn compares_weakly_and_takes_lists() {
+        let tag = ETag::weak("abc");
+        for header in ["\"abc\"", "W/\"abc\"", "abc", "*", "\"x\", W/\"abc\""] {
+            assert!(matches(header, &tag), "{header}");
+        }
+        assert!(!matches("\"abcd\"", &tag));
+    }
+
+    #[test]
+    fn the_tag_wins_over_the_date() {
+        let tag = ETag::strong("a");
+        let date = Some("Sun, 06 Nov 1994 08:49:37 GMT");
+        assert!(!not_modified(Some("\"b\""), date, Some(&tag), date));
+        assert!(not_modified(None, date, Some(&tag), date));
+        assert!(!not_modified(None, None, Some(&tag), date));
+    }
+}

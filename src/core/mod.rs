@@ -1,0 +1,16 @@
+//! The vocabulary: requests, responses, bodies, errors, and the small grammars of HTTP. Does no IO, imports nothing of ours.
+
+pub mod actor;
+pub mod body;
+pub mod conditional;
+pub mod digest;
+pub mod error;
+pub mod id;
+pub mod negotiate;
+pub mod path;
+pub mod protocol_name;
+pub mod range;
+pub mod request;
+pub mod response;
+pub mod secret;
+pub mod time;

@@ -1,0 +1,13 @@
+//! Seven package registries in one library, over an S3 bucket or a local folder.
+//!
+//! Layers, each of which knows only those on its left:
+//! `core <- storage <- {auth, upstream, index} <- protocols <- registry <- {http, node}`.
+//! [`registry::Registry`] is the one entry: [`core::request::Request`] in, [`core::response::Response`] out. The listener
+//! (`http`) and the Node binding (`node`) are two thin adapters around it.
+
+// pub mod config;
+pub mod core;
+pub mod storage;
+// pub mod auth;
+// pub mod protocols;
+// pub mod registry;

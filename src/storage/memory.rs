@@ -1,0 +1,233 @@
+//! The store in memory: the reference for the promises of [`Store`], for tests and for `type: 'memory'`.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream;
+use parking_lot::Mutex;
+
+use super::store::{
+    Capabilities, CasLevel, Chunks, Condition, Found, GetOptions, Listed, ObjectMeta, Page, Part, PutOptions,
+    Store, StoreResult, UploadId, Version,
+};
+use super::{Key, Prefix, StoreError};
+use crate::core::id;
+use crate::core::range::RangeSpec;
+use crate::core::time::Clock;
+
+/// Objects in one map behind one lock.
+#[derive(Default)]
+pub struct MemoryStore {
+    state: Mutex<State>,
+    clock: Clock,
+    requests: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    objects: BTreeMap<Key, (Bytes, ObjectMeta)>,
+    uploads: BTreeMap<String, (PutOptions, BTreeMap<u32, Bytes>)>,
+    writes: u64,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, ..Self::default() }
+    }
+
+    fn count(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn write(&self, state: &mut State, key: &Key, data: Bytes, options: PutOptions) -> StoreResult<Version> {
+        let present = state.objects.get(key).map(|(_, meta)| &meta.version);
+        let holds = match &options.condition {
+            Condition::Always => true,
+            Condition::Absent => present.is_none(),
+            Condition::Matches(version) => present == Some(version),
+        };
+        if !holds {
+            return Err(StoreError::Precondition);
+        }
+        state.writes += 1;
+        let version = Version(format!("\"{}\"", state.writes));
+        let meta = ObjectMeta {
+            size: data.len() as u64,
+            version: version.clone(),
+            modified: self.clock.now(),
+            content_type: options.content_type,
+            user: options.user,
+        };
+        state.objects.insert(key.clone(), (data, meta));
+        Ok(version)
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    fn kind(&self) -> &'static str {
+        "memory"
+    }
+
+    async fn prepare(&self) -> StoreResult<()> {
+        Ok(())
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { cas: CasLevel::L0, part_size: 8 << 20, max_parts: 10_000, warnings: Vec::new() }
+    }
+
+    async fn get(&self, key: &Key, options: GetOptions) -> StoreResult<Found> {
+        self.count();
+        let (data, meta) = self.state.lock().objects.get(key).cloned().ok_or(StoreError::NotFound)?;
+        if options.if_none_match.is_some_and(|version| version == meta.version) {
+            return Err(StoreError::NotModified);
+        }
+        if options.if_match.is_some_and(|version| version != meta.version) {
+            return Err(StoreError::Precondition);
+        }
+        let range = match options.range {
+            None => crate::core::range::ByteRange { start: 0, end: meta.size },
+            Some((start, end)) => RangeSpec::From(start, end.map(|end| end.saturating_sub(1)))
+                .resolve(meta.size)
+                .ok_or(StoreError::Range { size: meta.size })?,
+        };
+        let bytes = data.slice(range.start as usize..range.end as usize);
+        Ok(Found { meta, range, body: Box::pin(stream::iter((!bytes.is_empty()).then_some(Ok(bytes)))) })
+    }
+
+    async fn head(&self, key: &Key) -> StoreResult<ObjectMeta> {
+        self.count();
+        self.state.lock().objects.get(key).map(|(_, meta)| meta.clone()).ok_or(StoreError::NotFound)
+    }
+
+    async fn put(&self, key: &Key, data: Chunks, options: PutOptions) -> StoreResult<Version> {
+        self.count();
+        self.write(&mut self.state.lock(), key, data.into_bytes(), options)
+    }
+
+    async fn delete(&self, key: &Key) -> StoreResult<()> {
+        self.count();
+        self.state.lock().objects.remove(key);
+        Ok(())
+    }
+
+    async fn delete_many(&self, keys: &[Key]) -> StoreResult<()> {
+        self.count();
+        let mut state = self.state.lock();
+        for key in keys {
+            state.objects.remove(key);
+        }
+        Ok(())
+    }
+
+    async fn copy(&self, from: &Key, to: &Key) -> StoreResult<()> {
+        self.count();
+        let mut state = self.state.lock();
+        let (data, meta) = state.objects.get(from).cloned().ok_or(StoreError::NotFound)?;
+        let options =
+            PutOptions { content_type: meta.content_type, user: meta.user, ..PutOptions::default() };
+        self.write(&mut state, to, data, options).map(|_| ())
+    }
+
+    async fn list(
+        &self,
+        prefix: &Prefix,
+        after: Option<&str>,
+        limit: usize,
+        by_folder: bool,
+    ) -> StoreResult<Page> {
+        self.count();
+        let state = self.state.lock();
+        let mut page = Page::default();
+        for (key, (_, meta)) in &state.objects {
+            let Some(rest) = key.as_str().strip_prefix(prefix.as_str()) else { continue };
+            let folder = rest.find('/').filter(|_| by_folder).and_then(|end| rest.get(..=end));
+            let name =
+                folder.map_or_else(|| key.to_string(), |folder| format!("{}{folder}", prefix.as_str()));
+            // A folder that was listed stands for everything below it.
+            if after.is_some_and(|after| name.as_str() <= after || key.as_str() <= after) {
+                continue;
+            }
+            if page.prefixes.last() == Some(&name) {
+                continue;
+            }
+            if page.objects.len() + page.prefixes.len() == limit {
+                page.next = last_of(&page);
+                break;
+            }
+            if folder.is_some() {
+                page.prefixes.push(name);
+            } else {
+                page.objects.push(Listed {
+                    key: key.clone(),
+                    size: meta.size,
+                    modified: meta.modified,
+                    version: Some(meta.version.clone()),
+                });
+            }
+        }
+        Ok(page)
+    }
+
+    async fn begin(&self, _key: &Key, options: PutOptions) -> StoreResult<UploadId> {
+        self.count();
+        let upload = id::uuid();
+        self.state.lock().uploads.insert(upload.clone(), (options, BTreeMap::new()));
+        Ok(UploadId(upload))
+    }
+
+    async fn part(&self, _key: &Key, upload: &UploadId, number: u32, data: Chunks) -> StoreResult<Part> {
+        self.count();
+        let size = data.len() as u64;
+        let mut state = self.state.lock();
+        let (_, parts) = state.uploads.get_mut(&upload.0).ok_or(StoreError::NoSuchUpload)?;
+        parts.insert(number, data.into_bytes());
+        Ok(Part { number, tag: number.to_string(), size })
+    }
+
+    async fn complete(&self, key: &Key, upload: &UploadId, parts: &[Part]) -> StoreResult<Version> {
+        self.count();
+        let mut state = self.state.lock();
+        let (options, stored) = state.uploads.get(&upload.0).cloned().ok_or(StoreError::NoSuchUpload)?;
+        let mut whole = Vec::new();
+        for part in parts {
+            whole.extend_from_slice(stored.get(&part.number).ok_or(StoreError::NoSuchUpload)?);
+        }
+        let version = self.write(&mut state, key, whole.into(), options)?;
+        state.uploads.remove(&upload.0);
+        Ok(version)
+    }
+
+    async fn abort(&self, _key: &Key, upload: &UploadId) -> StoreResult<()> {
+        self.count();
+        self.state.lock().uploads.remove(&upload.0);
+        Ok(())
+    }
+
+    async fn presign(
+        &self,
+        _key: &Key,
+        _ttl: Duration,
+        _content_type: Option<&str>,
+    ) -> StoreResult<Option<String>> {
+        Ok(None)
+    }
+
+    async fn sweep(&self, _age: Duration) -> StoreResult<u64> {
+        Ok(0)
+    }
+
+    fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+}
+
+fn last_of(page: &Page) -> Option<String> {
+    let object = page.objects.last().map(|listed| listed.key.to_string());
+    object.max(page.prefixes.last().cloned())
+}

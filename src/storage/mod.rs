@@ -1,0 +1,109 @@
+//! Bytes under keys, and the few ways in which registries may touch them.
+//!
+//! [`Store`] is what a backend implements. [`Storage`] is one store with what a process keeps around it: the document cache, the
+//! group commit, the byte budget, the hooks. [`Objects`] is [`Storage`] seen by one request of one protocol: the only thing that
+//! protocols hold. Invariant: this layer knows no protocol by name.
+
+mod document;
+mod documents;
+mod error;
+mod hooks;
+mod key;
+pub mod memory;
+mod objects;
+mod store;
+mod update;
+mod writer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+pub use document::{Document, Edit, Loaded};
+pub use error::StoreError;
+pub use hooks::{HookContext, Hooks, ObjectInfo, Operation, Verdict};
+pub use key::{Key, PRIVATE, Prefix};
+pub use objects::Objects;
+pub use store::{
+    Capabilities, CasLevel, Chunks, Condition, Found, GetOptions, Listed, ObjectMeta, Page, Part, PutOptions,
+    Store, StoreResult, UploadId, Version,
+};
+pub use writer::{Staged, Writer, WriterState};
+
+use crate::core::actor::Actor;
+use crate::core::error::Result;
+use crate::core::protocol_name::ProtocolName;
+use crate::core::time::Clock;
+
+/// Bounds of what a process keeps in memory for its storage.
+#[derive(Debug, Clone)]
+pub struct StorageLimits {
+    /// Bytes of documents kept in memory.
+    pub cache_bytes: u64,
+    /// Bytes of upload parts in memory at any time, over all uploads; more wait.
+    pub upload_bytes: usize,
+    /// How long a cached document is served without asking the store whether it still is the newest.
+    pub metadata_ttl: Duration,
+}
+
+impl Default for StorageLimits {
+    fn default() -> Self {
+        Self { cache_bytes: 64 << 20, upload_bytes: 512 << 20, metadata_ttl: Duration::from_secs(1) }
+    }
+}
+
+/// One store, and what a process keeps around it. Cheap to clone; two registries in one process share nothing.
+#[derive(Clone)]
+pub struct Storage(Arc<Inner>);
+
+struct Inner {
+    store: Arc<dyn Store>,
+    documents: documents::Documents,
+    updates: update::Updates,
+    budget: Arc<Semaphore>,
+    hooks: Option<Arc<dyn Hooks>>,
+    clock: Clock,
+}
+
+impl Storage {
+    /// Puts a process's share around a store.
+    pub fn new(
+        store: Arc<dyn Store>,
+        hooks: Option<Arc<dyn Hooks>>,
+        limits: &StorageLimits,
+        clock: Clock,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            documents: documents::Documents::new(limits.cache_bytes, limits.metadata_ttl),
+            updates: update::Updates::default(),
+            budget: Arc::new(Semaphore::new(limits.upload_bytes / BUDGET_UNIT)),
+            store,
+            hooks,
+            clock,
+        }))
+    }
+
+    /// Makes the store ready. Idempotent.
+    pub async fn prepare(&self) -> Result<()> {
+        self.0.store.prepare().await.map_err(|error| match error {
+            StoreError::Denied(reason) | StoreError::Unsupported(reason) => {
+                crate::core::error::Error::new(crate::core::error::Kind::Unavailable, reason)
+            }
+            other => other.into(),
+        })
+    }
+
+    /// The view of one request.
+    pub fn objects(&self, protocol: ProtocolName, actor: Option<Arc<Actor>>) -> Objects {
+        Objects::new(self.clone(), protocol, actor)
+    }
+
+    /// The backend itself: for `RegistryStorage`, sweeps and health, never for protocols.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.0.store
+    }
+}
+
+/// The byte budget is counted in pieces of this many bytes, since a semaphore counts in 32 bits.
+const BUDGET_UNIT: usize = 64 << 10;

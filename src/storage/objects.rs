@@ -1,0 +1,201 @@
+//! The bucket as one request of one protocol sees it: reads, writes and deletions with hooks, documents, staged uploads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::document::{Document, Edit, Loaded};
+use super::hooks::{HookContext, ObjectInfo, Operation, Verdict};
+use super::key::{Key, Prefix};
+use super::store::{Capabilities, Found, GetOptions, ObjectMeta, Page, PutOptions, Version};
+use super::writer::{Writer, WriterState};
+use super::{Storage, StoreError};
+use crate::core::actor::Actor;
+use crate::core::digest::Algorithm;
+use crate::core::error::{Error, Result};
+use crate::core::protocol_name::ProtocolName;
+
+/// The storage of one request. Cheap to clone.
+#[derive(Clone)]
+pub struct Objects {
+    storage: Storage,
+    protocol: ProtocolName,
+    actor: Option<Arc<Actor>>,
+}
+
+impl Objects {
+    pub(super) fn new(storage: Storage, protocol: ProtocolName, actor: Option<Arc<Actor>>) -> Self {
+        Self { storage, protocol, actor }
+    }
+
+    /// The storage behind it.
+    pub fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    /// What the store can do.
+    pub fn capabilities(&self) -> Capabilities {
+        self.storage.0.store.capabilities()
+    }
+
+    /// Opens an object or a range of it. `None` if there is none.
+    ///
+    /// # Errors
+    /// 416 for a range outside it, 412 if `if_match` fails; storage faults.
+    pub async fn read(&self, key: &Key, options: GetOptions, info: &ObjectInfo) -> Result<Option<Found>> {
+        match self.storage.0.store.get(key, options).await {
+            Ok(found) => {
+                self.after(Operation::Get, key, info, Some(found.meta.size)).await;
+                Ok(Some(found))
+            }
+            Err(StoreError::NotFound) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Metadata of an object; `None` if there is none.
+    pub async fn stat(&self, key: &Key) -> Result<Option<ObjectMeta>> {
+        match self.storage.0.store.head(key).await {
+            Ok(meta) => Ok(Some(meta)),
+            Err(StoreError::NotFound) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes a small object whole. `Ok(None)` when `options.condition` does not hold, and then nothing has changed.
+    pub async fn put(
+        &self,
+        key: &Key,
+        data: Bytes,
+        options: PutOptions,
+        info: &ObjectInfo,
+    ) -> Result<Option<Version>> {
+        let size = data.len() as u64;
+        self.before(Operation::Put, key, info, Some(size)).await?;
+        match self.storage.0.store.put(key, data.into(), options).await {
+            Ok(version) => {
+                self.after(Operation::Put, key, info, Some(size)).await;
+                Ok(Some(version))
+            }
+            Err(StoreError::Precondition) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Deletes an object; one that isn't there is fine.
+    pub async fn delete(&self, key: &Key, info: &ObjectInfo) -> Result<()> {
+        self.before(Operation::Delete, key, info, None).await?;
+        self.storage.0.store.delete(key).await?;
+        self.after(Operation::Delete, key, info, None).await;
+        Ok(())
+    }
+
+    /// One page of keys. Never on a hot path.
+    pub async fn list(
+        &self,
+        prefix: &Prefix,
+        after: Option<&str>,
+        limit: usize,
+        by_folder: bool,
+    ) -> Result<Page> {
+        Ok(self.storage.0.store.list(prefix, after, limit, by_folder).await?)
+    }
+
+    /// A shared document, from memory if it is fresh enough; `None` if there is none.
+    pub async fn document<D: Document>(&self, key: &Key) -> Result<Option<Arc<Loaded<D>>>> {
+        self.storage.document(key).await
+    }
+
+    /// The same, after asking the store: for a client that says `no-cache`, and for `?write=true`.
+    pub async fn document_revalidated<D: Document>(&self, key: &Key) -> Result<Option<Arc<Loaded<D>>>> {
+        self.storage.document_revalidated(key).await
+    }
+
+    /// Changes a shared document: the only way to do so. See [`Storage::update`]; hooks are asked once, before.
+    pub async fn update<D, R, F>(&self, key: &Key, info: &ObjectInfo, change: F) -> Result<R>
+    where
+        D: Document,
+        R: Send + 'static,
+        F: Fn(&mut D) -> Result<Edit<R>> + Send + Sync + 'static,
+    {
+        self.before(Operation::Put, key, info, None).await?;
+        let (answer, written) = self.storage.update(key, change).await?;
+        if let Some(size) = written {
+            self.after(Operation::Put, key, info, Some(size)).await;
+        }
+        Ok(answer)
+    }
+
+    /// A writer for an artifact, hashing on the way. With `target` the bytes go straight to their final key and become visible only on
+    /// [`super::Staged::publish`]; without it they wait in a private place until the key is known. `expected` bytes, if known, choose the part size.
+    pub async fn writer(
+        &self,
+        target: Option<&Key>,
+        algorithms: &[Algorithm],
+        expected: Option<u64>,
+    ) -> Result<Writer> {
+        Writer::begin(self.clone(), target, algorithms, expected).await
+    }
+
+    /// Goes on with a writer that another request, perhaps another process, has suspended. `None` if its hash state belongs to another release.
+    pub async fn resume(&self, state: &WriterState) -> Result<Option<Writer>> {
+        Writer::resume(self.clone(), state).await
+    }
+
+    /// A URL for reading an object without us; `None` where the store has no such thing.
+    pub async fn presign(
+        &self,
+        key: &Key,
+        ttl: Duration,
+        content_type: Option<&str>,
+    ) -> Result<Option<String>> {
+        Ok(self.storage.0.store.presign(key, ttl, content_type).await?)
+    }
+
+    /// Asks the `before` hook; an error is its refusal.
+    pub(super) async fn before(
+        &self,
+        operation: Operation,
+        key: &Key,
+        info: &ObjectInfo,
+        size: Option<u64>,
+    ) -> Result<()> {
+        let Some(hooks) = self.storage.0.hooks.as_deref().filter(|_| !key.is_private()) else {
+            return Ok(());
+        };
+        let context = self.context(operation, key, info, size);
+        let verdict = match operation {
+            Operation::Put => hooks.before_put(&context).await,
+            Operation::Delete => hooks.before_delete(&context).await,
+            Operation::Get => Verdict::Allowed,
+        };
+        match verdict {
+            Verdict::Allowed => Ok(()),
+            Verdict::Denied(Some(reason)) => Err(Error::denied(reason)),
+            Verdict::Denied(None) => Err(Error::denied("refused by the registry's policy")),
+        }
+    }
+
+    /// Tells the `after` hook.
+    pub(super) async fn after(&self, operation: Operation, key: &Key, info: &ObjectInfo, size: Option<u64>) {
+        let Some(hooks) = self.storage.0.hooks.as_deref().filter(|_| !key.is_private()) else { return };
+        let context = self.context(operation, key, info, size);
+        match operation {
+            Operation::Put => hooks.after_put(&context).await,
+            Operation::Delete => hooks.after_delete(&context).await,
+            Operation::Get => hooks.after_get(&context).await,
+        }
+    }
+
+    fn context(&self, operation: Operation, key: &Key, info: &ObjectInfo, size: Option<u64>) -> HookContext {
+        HookContext {
+            operation,
+            key: key.to_string(),
+            protocol: self.protocol,
+            actor: self.actor.as_deref().cloned(),
+            info: ObjectInfo { size: info.size.or(size), ..info.clone() },
+            timestamp: self.storage.0.clock.now(),
+        }
+    }
+}
