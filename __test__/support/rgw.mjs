@@ -1,0 +1,1 @@
+export async function startRgw() { throw new Error('not yet'); }
