@@ -5,9 +5,11 @@
 //! [`registry::Registry`] is the one entry: [`core::request::Request`] in, [`core::response::Response`] out. The listener
 //! (`http`) and the Node binding (`node`) are two thin adapters around it.
 
-// pub mod config;
+pub mod auth;
+pub mod config;
 pub mod core;
+pub mod protocols;
+pub mod registry;
 pub mod storage;
-// pub mod auth;
-// pub mod protocols;
-// pub mod registry;
+#[cfg(test)]
+mod testing;

@@ -31,6 +31,11 @@ fn opaque(tag: &str) -> &str {
     tag.trim().trim_start_matches("W/").trim_matches('"')
 }
 
+/// Whether two tags, as they stand in headers, name the same thing: weak comparison, quotes or not.
+pub fn same(one: &str, other: &str) -> bool {
+    opaque(one) == opaque(other)
+}
+
 /// Whether a header such as `If-None-Match` or `If-Match` names `current`. Compares weakly and takes `*`, lists, and tags without quotes.
 pub fn matches(header: &str, current: &ETag) -> bool {
     header.trim() == "*" || header.split(',').any(|tag| opaque(tag) == current.opaque())

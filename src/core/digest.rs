@@ -33,7 +33,7 @@ impl Algorithm {
     }
 
     /// Length of the digest in bytes.
-    pub const fn len(self) -> usize {
+    pub const fn size(self) -> usize {
         match self {
             Self::Md5 => 16,
             Self::Sha1 => 20,
@@ -62,7 +62,7 @@ impl Digest {
     /// From lower-case hexadecimal of exactly the algorithm's length.
     pub fn from_hex(algorithm: Algorithm, hex: &str) -> Option<Self> {
         let lower = hex.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-        if !lower || hex.len() != algorithm.len() * 2 {
+        if !lower || hex.len() != algorithm.size() * 2 {
             return None;
         }
         hex::decode(hex).ok().map(|bytes| Self { algorithm, bytes })

@@ -1,0 +1,63 @@
+//! What clients speak: one folder per protocol, the same rooms in each, and the table below.
+//!
+//! A protocol imports `core`, `storage`, `auth`, `config` and this folder's shared files; never a sibling. A new one is a folder and one
+//! name in [`protocols!`].
+
+pub mod cx;
+pub mod files;
+pub mod prelude;
+
+use async_trait::async_trait;
+
+use crate::config::{AuthConfig, Limits, ProtocolConfig};
+use crate::core::error::{Error, Result};
+use crate::core::path::Segments;
+use crate::core::protocol_name::ProtocolName;
+use crate::core::request::Request;
+use crate::core::response::Response;
+use cx::Cx;
+
+/// A protocol of one registry. It may keep caches of its own; nothing in them is the truth.
+#[async_trait]
+pub trait Protocol: Send + Sync + 'static {
+    /// Answers a request. `path` is what follows the mount point ([`Cx::mount`]).
+    async fn handle(&self, cx: &Cx, path: &Segments, request: Request) -> Result<Response>;
+
+    /// The answer that this protocol's clients print for an error. Status and headers of the error are kept.
+    fn render_error(&self, error: &Error) -> Response;
+
+    /// Adds the headers that every answer of this protocol has.
+    fn finish(&self, _response: &mut Response) {}
+}
+
+/// What a protocol is built from.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Its own entry in the configuration.
+    pub config: ProtocolConfig,
+    /// The registry's auth configuration.
+    pub auth: AuthConfig,
+    /// The registry's bounds.
+    pub limits: Limits,
+}
+
+/// A protocol in the table.
+pub struct Entry {
+    /// Its name, as in the configuration.
+    pub name: ProtocolName,
+    /// Paths that its clients hard-code: answered whenever it is enabled, with nothing stripped off.
+    pub aliases: &'static [&'static str],
+    /// Makes one.
+    pub build: fn(Settings) -> Box<dyn Protocol>,
+}
+
+macro_rules! protocols {
+    ($($name:ident),*) => {
+        $(pub mod $name;)*
+
+        /// Every protocol there is.
+        pub const ALL: &[Entry] = &[$(Entry { name: $name::NAME, aliases: $name::ALIASES, build: $name::build }),*];
+    };
+}
+
+protocols! { oci, npm }

@@ -1,0 +1,330 @@
+//! One registry: builds the layers from a [`Config`], finds the protocol of a request, and does for all of them what HTTP asks of
+//! everybody: HEAD, conditions, lengths, request ids, and an answer even when a handler panics.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use http::{HeaderValue, Method, StatusCode, header};
+use tracing::Instrument;
+
+use crate::auth::{Auth, AuthProvider, Identity};
+use crate::config::{Config, ProtocolConfig, StorageKind};
+use crate::core::actor::Actor;
+use crate::core::body::Body;
+use crate::core::conditional;
+use crate::core::error::{Error, Result};
+use crate::core::path::Segments;
+use crate::core::protocol_name::ProtocolName;
+use crate::core::request::{Query, Request};
+use crate::core::response::Response;
+use crate::core::time::Clock;
+use crate::protocols::cx::{Cx, Mount};
+use crate::protocols::{self, Protocol, Settings};
+use crate::storage::memory::MemoryStore;
+use crate::storage::{Hooks, Storage, StorageLimits, Store};
+
+/// What the embedding application brings along.
+#[derive(Default)]
+pub struct Extensions {
+    /// Its own auth provider.
+    pub auth_provider: Option<Arc<dyn AuthProvider>>,
+    /// Its storage hooks.
+    pub hooks: Option<Arc<dyn Hooks>>,
+    /// Its own store, in place of the configured one: for tests.
+    pub store: Option<Arc<dyn Store>>,
+    /// The clock: a test's, else the machine's.
+    pub clock: Clock,
+}
+
+/// A registry. Shares nothing with another one in the same process.
+pub struct Registry {
+    storage: Storage,
+    auth: Arc<Auth>,
+    clock: Clock,
+    mounted: Vec<Mounted>,
+    /// Indices into `mounted` by path, longest first, base paths before aliases of the same length.
+    routes: Vec<Route>,
+}
+
+struct Mounted {
+    name: ProtocolName,
+    config: ProtocolConfig,
+    protocol: Box<dyn Protocol>,
+}
+
+struct Route {
+    path: Segments,
+    alias: bool,
+    to: usize,
+}
+
+impl Registry {
+    /// Builds the layers. Does no IO.
+    ///
+    /// # Errors
+    /// An unusable option, named.
+    pub fn new(config: &Config, extensions: Extensions) -> Result<Self> {
+        let clock = extensions.clock;
+        let store = match extensions.store {
+            Some(store) => store,
+            None => open_store(config, &clock)?,
+        };
+        let limits = StorageLimits {
+            cache_bytes: config.limits.cache,
+            upload_bytes: config.limits.upload_memory as usize,
+            metadata_ttl: Duration::from_millis(config.limits.metadata_ttl_ms),
+        };
+        let storage = Storage::new(store, extensions.hooks, &limits, clock.clone());
+        let auth = Arc::new(build_auth(config, extensions.auth_provider, &storage, &clock)?);
+        let (mounted, routes) = mount(config)?;
+        Ok(Self { storage, auth, clock, mounted, routes })
+    }
+
+    /// Connects storage and auth. Idempotent.
+    pub async fn init(&self) -> Result<()> {
+        self.storage.prepare().await?;
+        self.auth.prepare().await
+    }
+
+    /// The storage.
+    pub fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    /// Who may do what.
+    pub fn auth(&self) -> &Arc<Auth> {
+        &self.auth
+    }
+
+    /// Names and base paths of the enabled protocols.
+    pub fn protocols(&self) -> impl Iterator<Item = (ProtocolName, &ProtocolConfig)> {
+        self.mounted.iter().map(|mounted| (mounted.name, &mounted.config))
+    }
+
+    /// Answers a request. Every failure is an answer.
+    pub async fn handle(&self, mut request: Request) -> Response {
+        let id = request.id.clone();
+        let span = tracing::info_span!("request", id = %id, method = %request.method, protocol = tracing::field::Empty);
+        let facts = Facts::of(&request);
+        let mut response = self.route(&mut request).instrument(span).await;
+        settle(&facts, &mut response);
+        if let Ok(value) = HeaderValue::from_str(&id) {
+            response.headers.insert("x-request-id", value);
+        }
+        response
+    }
+
+    async fn route(&self, request: &mut Request) -> Response {
+        if let Some((path, query)) = request.path.split_once('?') {
+            let query = Query::parse(query);
+            request.path = path.to_owned();
+            request.query.extend(query);
+        }
+        let path = match Segments::parse(&request.path) {
+            Ok(path) => path,
+            Err(error) => return plain_error(&error),
+        };
+        let Some((route, rest)) = self.routes.iter().find_map(|route| Some((route, rest_of(route, &path)?)))
+        else {
+            return no_handler();
+        };
+        let Some(mounted) = self.mounted.get(route.to) else { return no_handler() };
+        tracing::Span::current().record("protocol", mounted.name.as_str());
+        let request = std::mem::replace(request, Request::new(Method::GET, ""));
+        let answer = AssertUnwindSafe(self.run(mounted, route, &rest, request)).catch_unwind().await;
+        let mut response = match answer {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => render(mounted, &error),
+            Err(panic) => {
+                let what = panic_text(panic.as_ref());
+                tracing::error!(what, "a handler panicked");
+                render(mounted, &Error::internal("a handler panicked"))
+            }
+        };
+        mounted.protocol.finish(&mut response);
+        response
+    }
+
+    async fn run(
+        &self,
+        mounted: &Mounted,
+        route: &Route,
+        path: &Segments,
+        request: Request,
+    ) -> Result<Response> {
+        let identity = self.auth.authenticate(&request, mounted.name).await?;
+        let base = if route.alias { String::new() } else { route.path.to_path() };
+        let cx = Cx {
+            protocol: mounted.name,
+            objects: self.storage.objects(mounted.name, actor(&request, &identity)),
+            auth: Arc::clone(&self.auth),
+            clock: self.clock.clone(),
+            identity,
+            mount: Mount {
+                prefix: format!("{}{base}", request.origin.prefix),
+                registry_url: mounted
+                    .config
+                    .registry_url
+                    .as_deref()
+                    .map(|url| url.trim_end_matches('/').to_owned()),
+                origin: request.origin.clone(),
+            },
+        };
+        mounted.protocol.handle(&cx, path, request).await
+    }
+}
+
+/// The actor that hooks see: the host's, completed with who the token says it is.
+fn actor(request: &Request, identity: &Identity) -> Option<Arc<Actor>> {
+    let mut actor = request.actor.clone().unwrap_or_default();
+    if actor.user_id.is_none() {
+        actor.user_id = identity.user().map(str::to_owned);
+    }
+    if actor.ip.is_none() {
+        actor.ip = request.peer.map(|peer| peer.to_string());
+    }
+    if actor.user_agent.is_none() {
+        actor.user_agent = request.header(header::USER_AGENT).map(str::to_owned);
+    }
+    (actor != Actor::default()).then(|| Arc::new(actor))
+}
+
+fn open_store(config: &Config, clock: &Clock) -> Result<Arc<dyn Store>> {
+    match config.storage_kind() {
+        StorageKind::Memory => Ok(Arc::new(MemoryStore::new(clock.clone()))),
+        StorageKind::Local | StorageKind::S3 => {
+            Err(Error::invalid("option `storage.type`: this store is not built in"))
+        }
+    }
+}
+
+fn build_auth(
+    _config: &Config,
+    provider: Option<Arc<dyn AuthProvider>>,
+    _storage: &Storage,
+    _clock: &Clock,
+) -> Result<Auth> {
+    provider.map(Auth::new).ok_or_else(|| Error::invalid("option `authProvider` is missing"))
+}
+
+fn mount(config: &Config) -> Result<(Vec<Mounted>, Vec<Route>)> {
+    let mut mounted = Vec::new();
+    let mut routes: Vec<Route> = Vec::new();
+    for entry in protocols::ALL {
+        let Some(own) = config.protocol(entry.name.as_str())?.filter(|own| own.enabled) else { continue };
+        let to = mounted.len();
+        let base = Segments::parse(&own.base_path)?;
+        if let Some(other) = routes.iter().find(|route| !route.alias && route.path == base) {
+            let other =
+                mounted.get(other.to).map_or("another protocol", |other: &Mounted| other.name.as_str());
+            return Err(Error::invalid(format!(
+                "option `{}.basePath`: `{}` belongs to {other} already",
+                entry.name, own.base_path
+            )));
+        }
+        routes.push(Route { path: base, alias: false, to });
+        for alias in entry.aliases {
+            routes.push(Route { path: Segments::parse(alias)?, alias: true, to });
+        }
+        let settings =
+            Settings { config: own.clone(), auth: config.auth.clone(), limits: config.limits.clone() };
+        mounted.push(Mounted { name: entry.name, config: own, protocol: (entry.build)(settings) });
+    }
+    routes.sort_by_key(|route| (std::cmp::Reverse(route.path.parts().len()), route.alias));
+    Ok((mounted, routes))
+}
+
+fn rest_of(route: &Route, path: &Segments) -> Option<Segments> {
+    let rest = path.strip_prefix(&route.path)?;
+    Some(if route.alias { path.clone() } else { rest })
+}
+
+fn render(mounted: &Mounted, error: &Error) -> Response {
+    if error.kind().is_server_fault() {
+        tracing::error!(kind = ?error.kind(), causes = error.causes(), "{}", error.message());
+    } else {
+        tracing::debug!(kind = ?error.kind(), causes = error.causes(), "{}", error.message());
+    }
+    let mut response = mounted.protocol.render_error(error);
+    for (name, value) in error.headers() {
+        response.headers.insert(name.clone(), value.clone());
+    }
+    response
+}
+
+fn plain_error(error: &Error) -> Response {
+    let body = serde_json::json!({ "error": "BAD_REQUEST", "message": error.public_message() });
+    Response::json(error.status(), &body)
+}
+
+fn no_handler() -> Response {
+    let body = serde_json::json!({ "error": "NOT_FOUND", "message": "No registry handler for this path" });
+    Response::json(StatusCode::NOT_FOUND, &body)
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("a panic without a text")
+}
+
+/// What the last step needs of the request.
+struct Facts {
+    head: bool,
+    safe: bool,
+    if_none_match: Option<String>,
+    if_modified_since: Option<String>,
+}
+
+impl Facts {
+    fn of(request: &Request) -> Self {
+        let text = |name: header::HeaderName| request.header(name).map(str::to_owned);
+        Self {
+            head: request.is_head(),
+            safe: matches!(request.method, Method::GET | Method::HEAD),
+            if_none_match: text(header::IF_NONE_MATCH),
+            if_modified_since: text(header::IF_MODIFIED_SINCE),
+        }
+    }
+}
+
+/// 304, `Content-Length`, and no body for HEAD: the same for every protocol.
+fn settle(facts: &Facts, response: &mut Response) {
+    if facts.safe && response.status == StatusCode::OK {
+        let tag = response.headers.get(header::ETAG).and_then(|tag| tag.to_str().ok());
+        let modified = response.headers.get(header::LAST_MODIFIED).and_then(|date| date.to_str().ok());
+        let wanted = facts.if_none_match.as_deref();
+        // Tags are compared by their opaque part, so the header's text does for the tag.
+        let same_tag = wanted.zip(tag).map(|(wanted, tag)| {
+            wanted.split(',').any(|one| conditional::same(one, tag)) || wanted.trim() == "*"
+        });
+        let unchanged = match same_tag {
+            Some(same) => same,
+            None if wanted.is_some() => false,
+            None => conditional::not_modified(None, facts.if_modified_since.as_deref(), None, modified),
+        };
+        if unchanged {
+            response.status = StatusCode::NOT_MODIFIED;
+            response.body = Body::Empty;
+            // What a 304 keeps are ETag, Cache-Control, Vary and Last-Modified; it has no content to describe.
+            response.headers.remove(header::CONTENT_LENGTH);
+            response.headers.remove(header::CONTENT_TYPE);
+            response.headers.remove(header::CONTENT_ENCODING);
+            return;
+        }
+    }
+    let bodiless = response.status == StatusCode::NO_CONTENT || response.status == StatusCode::NOT_MODIFIED;
+    if !bodiless
+        && !response.headers.contains_key(header::CONTENT_LENGTH)
+        && let Some(length) = response.body.length()
+    {
+        response.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    if facts.head || bodiless {
+        response.body = Body::Empty;
+    }
+}
