@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { fileOfApt, installFromApt } from './install/apt.mjs';
+import { fileOfCargo, installFromCargo } from './install/cargo.mjs';
 import { fileOfGo, installFromGo } from './install/go.mjs';
 import { fileOfNpm, installFromNpm } from './install/npm.mjs';
 import { fileOfPython, installFromPython } from './install/python.mjs';
@@ -14,6 +15,7 @@ import { say, script, StepError } from './lib/run.mjs';
 const sources = {
   npm: { install: installFromNpm, file: fileOfNpm },
   go: { install: installFromGo, file: fileOfGo },
+  cargo: { install: installFromCargo, file: fileOfCargo },
   pypi: { install: installFromPython, file: fileOfPython },
   apt: { install: installFromApt, file: fileOfApt },
 };
@@ -22,6 +24,9 @@ const { '//': _about, ...pins } = JSON.parse(readFileSync(new URL('versions.json
 
 /** Names of all pinned programs. */
 export const clientNames = Object.keys(pins);
+
+/** Whether the program is installed only when a test asks for it. */
+export const isLazy = (name) => pins[name].lazy === true;
 
 /**
  * Installs the program `name` if it is not there yet.
@@ -57,7 +62,7 @@ async function argvOf(pin, file) {
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   await script(async () => {
     const asked = process.argv.slice(2);
-    for (const name of asked.length ? asked : clientNames.filter((name) => !pins[name].lazy)) {
+    for (const name of asked.length ? asked : clientNames.filter((name) => !isLazy(name))) {
       const { argv, version } = await client(name);
       console.log(`${name}${version ? ` ${version}` : ''}: ${argv.join(' ')}`);
     }

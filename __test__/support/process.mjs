@@ -72,22 +72,26 @@ export class Finished {
  * Runs `argv` to its end. Never rejects for a failing program: ask the result `.ok()` or `.refused(/…/)`.
  *
  * @param {string[]} argv
- * @param {{ cwd: string, env: Record<string, string>, input?: string, seconds?: number }} options the environment is used as given: nothing of this process leaks in
+ * @param {{ cwd: string, env: Record<string, string>, input?: string, answers?: [RegExp, string][], seconds?: number }} options
+ *   the environment is used as given: nothing of this process leaks in; `answers` are typed one after another, each when the program has asked for it
  * @returns {Promise<Finished>}
  */
-export function run(argv, { cwd, env, input, seconds = 90 }) {
+export function run(argv, { cwd, env, input, answers, seconds = 90 }) {
   const [command, ...args] = argv;
   const line = argv.join(' ');
   return new Promise((done, fail) => {
-    const child = spawn(command, args, { cwd, env, detached: true, stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'] });
+    const child = spawn(command, args, { cwd, env, detached: true, stdio: [input ?? answers ? 'pipe' : 'ignore', 'pipe', 'pipe'] });
     running.add(child);
     let [stdout, output, timedOut] = ['', '', false];
+    const reply = answers && typist(child, answers);
     child.stdout.setEncoding('utf8').on('data', (text) => {
       stdout += text;
       output += text;
+      reply?.(text);
     });
     child.stderr.setEncoding('utf8').on('data', (text) => {
       output += text;
+      reply?.(text);
     });
     const limit = setTimeout(() => {
       timedOut = true;
@@ -103,11 +107,22 @@ export function run(argv, { cwd, env, input, seconds = 90 }) {
       running.delete(child);
       done(new Finished({ line, cwd, code, signal: name, stdout, output, timedOut, seconds }));
     });
-    if (input !== undefined) {
-      child.stdin.on('error', () => {}); // a client that fails before it reads closes its end
-      child.stdin.end(input);
-    }
+    child.stdin?.on('error', () => {}); // a client that fails before it reads closes its end
+    if (input !== undefined) child.stdin.end(input);
   });
+}
+
+/** Types each answer when its question has appeared. Clients that ask twice drop what was typed ahead. */
+function typist(child, answers) {
+  const open = [...answers];
+  let seen = '';
+  return (text) => {
+    seen += text;
+    if (!open.length || !open[0][0].test(seen)) return;
+    seen = '';
+    child.stdin.write(`${open.shift()[1]}\n`);
+    if (!open.length) child.stdin.end();
+  };
 }
 
 /**

@@ -1,0 +1,52 @@
+// Runs the same scenario against every mode over every storage.
+import { after, before, describe, it } from 'node:test';
+import { startRegistry } from './registry.mjs';
+import { sandbox } from './sandbox.mjs';
+
+/** The variable narrows a run down, e.g. SMARTREGISTRY_TEST_STORAGES=local,rgw. */
+const chosen = (variable, all) => process.env[variable]?.split(',').map((name) => name.trim()) ?? all;
+
+const modes = chosen('SMARTREGISTRY_TEST_MODES', ['listener', 'express']);
+const storages = chosen('SMARTREGISTRY_TEST_STORAGES', ['local', 'moto', 'smarts3']);
+
+/** Everybody's password; users are made afresh for each registry. */
+export const password = 'correct-horse-7';
+
+/**
+ * @param {string} name of the client
+ * @param {{ modes?: string[], storages?: string[], protocol: 'npm' | 'oci', setUp?: (site: object) => Promise<void> }} options
+ *   `setUp` prepares the client's configuration once per registry
+ * @param {(step: (name: string, work: (site: object) => Promise<void>) => void) => void} scenario declares the steps; they run one after another and build on each other
+ */
+export function matrix(name, options, scenario) {
+  for (const mode of options.modes ?? modes) {
+    for (const storage of options.storages ?? storages) {
+      describe(`${name}, ${mode}, ${storage}`, () => {
+        const site = { name };
+        before(() => prepare(site, mode, storage, options), { timeout: 120_000 });
+        after(async () => {
+          await site.registry?.stop();
+          await site.box?.remove();
+        });
+        scenario((title, work) => {
+          it(title, { timeout: 180_000 }, async (t) => {
+            try {
+              await work(site);
+            } catch (error) {
+              t.diagnostic(`the registry printed:\n${site.registry.log().slice(-2000)}`);
+              throw error;
+            }
+          });
+        });
+      });
+    }
+  }
+}
+
+async function prepare(site, mode, storage, { protocol, setUp }) {
+  site.registry = await startRegistry(mode, storage);
+  site.box = await sandbox(`${site.name}-${mode}-${storage}`);
+  await site.registry.addUser('alice', password);
+  site.token = await site.registry.createToken('alice', protocol);
+  await setUp?.(site);
+}

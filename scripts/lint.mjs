@@ -1,0 +1,56 @@
+// `npm run lint`: everything that reads the code without running it. Each check runs even when one before it failed.
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { client } from './clients.mjs';
+import { nodeModules } from './lib/node-modules.mjs';
+import { cargoTarget, root } from './lib/paths.mjs';
+import { run, say, script } from './lib/run.mjs';
+
+const env = { ...process.env, CARGO_TARGET_DIR: cargoTarget };
+
+await script(async () => {
+  await nodeModules({ dev: true });
+  const checks = {
+    'cargo fmt': () => cargo('fmt', '--check'),
+    'cargo clippy': () => cargo('clippy', '--locked', '--all-targets', '--quiet', '--', '-D', 'warnings'),
+    'cargo clippy without node': () => cargo('clippy', '--locked', '--all-targets', '--no-default-features', '--quiet', '--', '-D', 'warnings'),
+    'cargo deny': deny,
+    tsc: typescript,
+    'no registry in package-lock.json': lockFile,
+  };
+  let failed = 0;
+  for (const [name, check] of Object.entries(checks)) {
+    const result = await check();
+    if (!result) continue;
+    say(`${result.code === 0 ? 'ok' : 'FAILED'}: ${name}`);
+    if (result.code !== 0) {
+      failed += 1;
+      say(result.output.trimEnd());
+    }
+  }
+  return failed ? 1 : 0;
+});
+
+const cargo = (...args) => run('cargo', args, { env, allowFailure: true });
+
+/** Licences, doubled crates and sources. Advisories are left out: their data base is a git repository, which not every machine reaches. */
+async function deny() {
+  if (!existsSync(join(root, 'deny.toml'))) return undefined;
+  const { argv } = await client('cargo-deny');
+  return run(argv[0], ['--offline', 'check', '--hide-inclusion-graph', 'licenses', 'bans', 'sources'], { env, allowFailure: true });
+}
+
+/** The hand-written types against the facade and against the programs of the type tests. */
+async function typescript() {
+  const project = ['tsconfig.json', '__test__/types/tsconfig.json'].map((name) => join(root, name)).find(existsSync);
+  if (!project) return undefined;
+  return run(join(root, 'node_modules', '.bin', 'tsc'), ['--noEmit', '--project', project], { allowFailure: true });
+}
+
+/** A lock file that names a registry breaks everybody who uses another. */
+async function lockFile() {
+  const { packages } = JSON.parse(await readFile(join(root, 'package-lock.json'), 'utf8'));
+  const named = Object.entries(packages).filter(([, entry]) => entry.resolved).map(([path]) => path);
+  return { code: named.length ? 1 : 0, output: `these entries name where they came from: ${named.join(', ')}` };
+}
