@@ -4,25 +4,16 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { client } from '../../scripts/clients.mjs';
 import { matrix, password } from '../support/matrix.mjs';
-import { assertInstalled, assertIntegrity, write, writePackage, writeProject } from '../support/packages.mjs';
+import { npmrc, people } from '../support/npm-config.mjs';
+import { assertInstalled, assertIntegrity, writePackage, writeProject } from '../support/packages.mjs';
 import { run } from '../support/process.mjs';
-import { npmrc } from '../support/npm-config.mjs';
 
 const { argv } = await client('npm');
 
-/** Runs npm. `rc` names the user configuration: `owner` has a token, `nobody` has none, `liar` a wrong one. */
-const npm = (site, args, { cwd = site.box.dir, rc = 'owner', ...more } = {}) =>
-  run([...argv, '--userconfig', join(site.box.home, `${rc}.npmrc`), ...args], { cwd, env: site.box.env, ...more });
+/** Runs npm as one of the people of the site. */
+const npm = (site, args, { cwd = site.box.dir, as = 'owner', ...more } = {}) => run([...argv, ...args], { cwd, env: site.as(as), ...more });
 
-async function setUp(site) {
-  await write(site.box.home, {
-    'owner.npmrc': npmrc(site.registry.npm, site.token),
-    'nobody.npmrc': npmrc(site.registry.npm),
-    'liar.npmrc': npmrc(site.registry.npm, '00000000-0000-4000-8000-000000000000'),
-    'reader.npmrc': npmrc(site.registry.npm, await site.registry.createToken('alice', 'npm', '--readonly')),
-    'fresh.npmrc': npmrc(site.registry.npm),
-  });
-}
+const setUp = (site) => people(site, (url, token) => ({ '.npmrc': npmrc(url, token) }));
 
 matrix('npm', { protocol: 'npm', setUp }, (step) => {
   const publishing = async (site, manifest, args = []) => {
@@ -37,7 +28,7 @@ matrix('npm', { protocol: 'npm', setUp }, (step) => {
 
   step('says who is logged in, and who is not', async (site) => {
     assert.equal((await npm(site, ['whoami'])).ok().stdout.trim(), 'alice');
-    (await npm(site, ['whoami'], { rc: 'liar' })).refused(/E401|npm login/);
+    (await npm(site, ['whoami'], { as: 'liar' })).refused(/E401|npm login/);
   });
 
   step('logs in with user and password', async (site) => {
@@ -45,8 +36,8 @@ matrix('npm', { protocol: 'npm', setUp }, (step) => {
       [/username/i, 'alice'],
       [/password/i, password],
     ];
-    (await npm(site, ['login'], { rc: 'fresh', answers })).ok().shows(/Logged in on/);
-    assert.equal((await npm(site, ['whoami'], { rc: 'fresh' })).ok().stdout.trim(), 'alice');
+    (await npm(site, ['login'], { as: 'fresh', answers })).ok().shows(/Logged in on/);
+    assert.equal((await npm(site, ['whoami'], { as: 'fresh' })).ok().stdout.trim(), 'alice');
   });
 
   step('is told that the password is wrong', async (site) => {
@@ -54,7 +45,7 @@ matrix('npm', { protocol: 'npm', setUp }, (step) => {
       [/username/i, 'alice'],
       [/password/i, 'guessed'],
     ];
-    (await npm(site, ['login', '--auth-type=legacy'], { rc: 'nobody', answers })).refused(/E401/);
+    (await npm(site, ['login', '--auth-type=legacy'], { as: 'nobody', answers })).refused(/E401/);
   });
 
   step('publishes', async (site) => {
@@ -93,16 +84,16 @@ matrix('npm', { protocol: 'npm', setUp }, (step) => {
   step('installs into a fresh project', async (site) => {
     site.project = await site.box.folder('project');
     await writeProject(site.project, { '@acme/gadget': '^0.1.0' });
-    (await npm(site, ['install'], { cwd: site.project, rc: 'nobody' })).ok().shows(/added 2 packages/);
+    (await npm(site, ['install'], { cwd: site.project, as: 'nobody' })).ok().shows(/added 2 packages/);
     await assertInstalled(site.project, site.gadget);
     await assertInstalled(site.project, site.newer);
-    (await npm(site, ['install', 'widget@beta'], { cwd: site.project, rc: 'nobody' })).ok();
+    (await npm(site, ['install', 'widget@beta'], { cwd: site.project, as: 'nobody' })).ok();
     await assertInstalled(site.project, site.beta);
   });
 
   step('installs what the lock file says, with an empty cache', async (site) => {
     await rm(join(site.project, 'node_modules'), { recursive: true });
-    (await npm(site, ['ci', '--cache', join(site.box.home, 'empty-cache')], { cwd: site.project, rc: 'nobody' })).ok().shows(/added/);
+    (await npm(site, ['ci', '--cache', join(site.box.home, 'empty-cache')], { cwd: site.project, as: 'nobody' })).ok().shows(/added/);
     await assertInstalled(site.project, site.gadget);
     await assertInstalled(site.project, site.beta);
   });
@@ -129,9 +120,9 @@ matrix('npm', { protocol: 'npm', setUp }, (step) => {
 
   step('is told why a publish without rights fails', async (site) => {
     const made = await writePackage(await site.box.folder('denied'), { name: 'denied', version: '1.0.0' });
-    (await npm(site, ['publish'], { cwd: made.folder, rc: 'nobody' })).refused(/ENEEDAUTH|E401/);
-    (await npm(site, ['publish'], { cwd: made.folder, rc: 'liar' })).refused(/E401/);
-    (await npm(site, ['publish'], { cwd: made.folder, rc: 'reader' })).refused(/E403/);
+    (await npm(site, ['publish'], { cwd: made.folder, as: 'nobody' })).refused(/ENEEDAUTH|E401/);
+    (await npm(site, ['publish'], { cwd: made.folder, as: 'liar' })).refused(/E401/);
+    (await npm(site, ['publish'], { cwd: made.folder, as: 'reader' })).refused(/E403/);
     assert.equal((await fetch(`${site.registry.npm}denied`)).status, 404);
   });
 
@@ -146,13 +137,13 @@ matrix('npm', { protocol: 'npm', setUp }, (step) => {
     const secret = await publishing(site, { name: '@private/secret', version: '1.0.0' });
     const project = await site.box.folder('private');
     await writeProject(project, {});
-    (await npm(site, ['install', '@private/secret'], { cwd: project, rc: 'nobody' })).refused(/E401|E404/);
+    (await npm(site, ['install', '@private/secret'], { cwd: project, as: 'nobody' })).refused(/E401|E404/);
     (await npm(site, ['install', '@private/secret'], { cwd: project })).ok();
     await assertInstalled(project, secret);
   });
 
   step('logs out, which ends the token', async (site) => {
-    (await npm(site, ['logout'], { rc: 'fresh' })).ok();
-    (await npm(site, ['whoami'], { rc: 'fresh' })).refused(/ENEEDAUTH/);
+    (await npm(site, ['logout'], { as: 'fresh' })).ok();
+    (await npm(site, ['whoami'], { as: 'fresh' })).refused(/ENEEDAUTH/);
   });
 });

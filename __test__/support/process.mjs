@@ -72,18 +72,19 @@ export class Finished {
  * Runs `argv` to its end. Never rejects for a failing program: ask the result `.ok()` or `.refused(/…/)`.
  *
  * @param {string[]} argv
- * @param {{ cwd: string, env: Record<string, string>, input?: string, answers?: [RegExp, string][], seconds?: number }} options
- *   the environment is used as given: nothing of this process leaks in; `answers` are typed one after another, each when the program has asked for it
+ * @param {{ cwd: string, env: Record<string, string>, input?: string, answers?: [RegExp, string][], terminal?: boolean, seconds?: number }} options
+ *   the environment is used as given: nothing of this process leaks in; `answers` are typed one after another, each when the program has asked for it,
+ *   with `terminal` on a pseudo terminal, for programs that ask nobody else
  * @returns {Promise<Finished>}
  */
-export function run(argv, { cwd, env, input, answers, seconds = 90 }) {
-  const [command, ...args] = argv;
+export function run(argv, { cwd, env, input, answers, terminal = false, seconds = 90 }) {
+  const [command, ...args] = terminal ? ['script', '--quiet', '--return', '--command', argv.map(quoted).join(' '), '/dev/null'] : argv;
   const line = argv.join(' ');
   return new Promise((done, fail) => {
     const child = spawn(command, args, { cwd, env, detached: true, stdio: [input ?? answers ? 'pipe' : 'ignore', 'pipe', 'pipe'] });
     running.add(child);
     let [stdout, output, timedOut] = ['', '', false];
-    const reply = answers && typist(child, answers);
+    const reply = answers && typist(child, answers, terminal);
     child.stdout.setEncoding('utf8').on('data', (text) => {
       stdout += text;
       output += text;
@@ -112,16 +113,20 @@ export function run(argv, { cwd, env, input, answers, seconds = 90 }) {
   });
 }
 
+/** One argument for the shell that `script` runs. */
+const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
+
 /** Types each answer when its question has appeared. Clients that ask twice drop what was typed ahead. */
-function typist(child, answers) {
+function typist(child, answers, terminal) {
   const open = [...answers];
   let seen = '';
   return (text) => {
     seen += text;
     if (!open.length || !open[0][0].test(seen)) return;
     seen = '';
-    child.stdin.write(`${open.shift()[1]}\n`);
-    if (!open.length) child.stdin.end();
+    child.stdin.write(`${open.shift()[1]}${terminal ? '\r' : '\n'}`);
+    // The end of input on a terminal would hang it up under the running program.
+    if (!open.length && !terminal) child.stdin.end();
   };
 }
 
