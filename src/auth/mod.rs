@@ -6,6 +6,7 @@
 mod provider;
 mod scope;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ pub use provider::{AuthProvider, Credentials, TokenOptions};
 pub use scope::{Action, Resource};
 
 use crate::config::Visibility;
-use crate::core::error::{Error, Result};
+use crate::core::error::{Error, Kind, Result};
 use crate::core::protocol_name::ProtocolName;
 use crate::core::request::Request;
 use crate::core::secret::Secret;
@@ -48,9 +49,9 @@ pub enum Identity {
 }
 
 impl Identity {
-    /// The user's id, if there is a user.
+    /// The user's id, if there is a user. An anonymous OCI token has none.
     pub fn user(&self) -> Option<&str> {
-        self.token().map(|token| token.user_id.as_str())
+        self.token().map(|token| token.user_id.as_str()).filter(|user| !user.is_empty())
     }
 
     /// The token, if there is one.
@@ -60,6 +61,44 @@ impl Identity {
             Self::Anonymous | Self::Rejected => None,
         }
     }
+}
+
+/// A token as its owner sees it in a list. The text itself is shown once, when it is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenInfo {
+    /// Short id, hexadecimal: names the token without being it.
+    pub key: String,
+    /// The first six characters of the text, to recognise it by; empty when the provider doesn't say.
+    pub hint: String,
+    /// Whose it is.
+    pub user_id: String,
+    /// The protocol it was made for.
+    pub protocol: String,
+    /// What its owner calls it.
+    pub name: Option<String>,
+    /// What it may do.
+    pub scopes: Vec<String>,
+    /// Whether it only reads.
+    pub readonly: bool,
+    /// Networks it may be used from; anywhere if empty.
+    pub cidr: Vec<String>,
+    /// When it was made; the epoch when the provider doesn't say.
+    pub created: Timestamp,
+    /// When it ends.
+    pub expires_at: Option<Timestamp>,
+    /// The day on which it was last used, as far as anybody wrote it down.
+    pub last_used: Option<Timestamp>,
+    /// Whatever else is kept with it.
+    pub metadata: Option<serde_json::Value>,
+}
+
+/// A token that was just made.
+#[derive(Debug, Clone)]
+pub struct IssuedToken {
+    /// The text; nobody can show it again.
+    pub text: Secret,
+    /// How it is listed.
+    pub info: TokenInfo,
 }
 
 /// Names a protocol's resource of a type.
@@ -97,11 +136,7 @@ impl Auth {
 
     /// A login by password over HTTP: the user's id if it is right, registered now if the name is unknown and
     /// self-registration is on. Slow on purpose; too many failures are 429 with `Retry-After`.
-    pub async fn login(
-        &self,
-        credentials: &Credentials,
-        _client: Option<std::net::IpAddr>,
-    ) -> Result<Option<String>> {
+    pub async fn login(&self, credentials: &Credentials, _client: Option<IpAddr>) -> Result<Option<String>> {
         self.provider.authenticate(credentials).await
     }
 
@@ -139,13 +174,101 @@ impl Auth {
         self.provider.create_token(user, protocol.as_str(), options).await
     }
 
-    /// Ends a token.
+    /// Makes a token and says how it is listed (its key, above all).
+    pub async fn issue_token(
+        &self,
+        _user: &str,
+        _protocol: ProtocolName,
+        _options: &TokenOptions,
+    ) -> Result<IssuedToken> {
+        Err(Error::internal("tokens are not set up"))
+    }
+
+    /// Makes an OCI token (`createOciToken`): signed here, or by a custom provider's `createToken`.
+    pub async fn create_oci_token(
+        &self,
+        user: &str,
+        scopes: &[String],
+        lifetime: Duration,
+    ) -> Result<Secret> {
+        self.sign_oci(user, scopes, lifetime)
+    }
+
+    /// A login by password from inside the process (`AuthManager.authenticate`): an unknown name is registered. A wrong password is
+    /// `None`, always.
+    pub async fn authenticate_in_process(&self, credentials: &Credentials) -> Result<Option<String>> {
+        self.provider.authenticate(credentials).await
+    }
+
+    /// The token behind a text, if it is good now and, with `protocol`, good for that protocol (`AuthManager.validateToken`).
+    pub async fn validate_token(&self, token: &Secret, protocol: Option<&str>) -> Result<Option<AuthToken>> {
+        self.provider.validate_token(token, protocol).await
+    }
+
+    /// `AuthManager.authorize`: whether a token (`None`: nobody) may do `action` to `npm:package:name`. A text that is no resource or
+    /// no action is never allowed.
+    pub async fn authorize(&self, token: Option<&AuthToken>, resource: &str, action: &str) -> Result<bool> {
+        self.provider.authorize(token, resource, action).await
+    }
+
+    /// Ends a token, by its text.
     pub async fn revoke_token(&self, token: &Secret) -> Result<()> {
         self.provider.revoke_token(token).await
+    }
+
+    /// Ends a user's token by its key; `false` if the user has no such token.
+    pub async fn revoke_key(&self, _user: &str, _key: &str) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// A user's tokens (`AuthManager.listUserTokens`); key, name and dates are in the metadata.
+    pub async fn list_user_tokens(&self, user: &str) -> Result<Vec<AuthToken>> {
+        Ok(self.provider.list_user_tokens(user).await?.unwrap_or_default())
+    }
+
+    /// A user's tokens as lists show them, oldest first.
+    pub async fn list_tokens(&self, _user: &str) -> Result<Vec<TokenInfo>> {
+        Ok(Vec::new())
+    }
+
+    /// Adds a user, or gives one a new password. For the command line; names are checked.
+    pub async fn add_user(&self, _name: &str, _password: &Secret) -> Result<()> {
+        Err(Error::new(Kind::Unsupported, "this auth provider keeps its users elsewhere"))
+    }
+
+    /// Whether there is a user of this name; `None` when the provider can't tell.
+    pub async fn has_user(&self, _name: &str) -> Result<Option<bool>> {
+        Ok(None)
+    }
+
+    /// Every user of the built-in provider, sorted.
+    pub async fn list_users(&self) -> Result<Vec<String>> {
+        Err(Error::new(Kind::Unsupported, "this auth provider keeps its users elsewhere"))
+    }
+
+    /// Whether new tokens of a protocol only read unless asked otherwise (`npmTokens.defaultReadonly`).
+    pub fn default_readonly(&self, _protocol: ProtocolName) -> bool {
+        false
+    }
+
+    /// `service` of OCI challenges and tokens: as configured, else `smartregistry`.
+    pub fn oci_service(&self) -> &str {
+        "smartregistry"
     }
 
     /// A signed OCI token (HS256) for `user` (empty: anonymous) with the unified scopes and the equivalent `access` claim.
     pub fn sign_oci(&self, _user: &str, _scopes: &[String], _lifetime: Duration) -> Result<Secret> {
         Err(Error::internal("OCI tokens are not set up"))
+    }
+
+    /// A refresh token for whoever logged in as `identity`: kept as a record, good for [`Auth::redeem_refresh_token`] alone, and ended
+    /// with the token or the password that it came from. `None` for an identity that can't have one.
+    pub async fn create_refresh_token(&self, _identity: &Identity) -> Result<Option<Secret>> {
+        Ok(None)
+    }
+
+    /// The identity that a refresh token stands for; [`Identity::Rejected`] if it is no good.
+    pub async fn redeem_refresh_token(&self, _token: &Secret, _client: Option<IpAddr>) -> Result<Identity> {
+        Ok(Identity::Rejected)
     }
 }
