@@ -328,3 +328,15 @@ fn settle(facts: &Facts, response: &mut Response) {
         response.body = Body::Empty;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Registry;
+    use crate::core::request::Request;
+
+    #[test]
+    fn an_answer_can_be_awaited_on_any_thread() {
+        fn is_send<T: Send>(_: impl Fn(&'static Registry, Request) -> T) {}
+        is_send(|registry: &'static Registry, request| registry.handle(request));
+    }
+}

@@ -5,6 +5,7 @@ use std::pin::Pin;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream};
+use sync_wrapper::SyncWrapper;
 
 use super::error::{Error, Kind, Result};
 
@@ -21,8 +22,8 @@ pub enum Body {
     Bytes(Bytes),
     /// Chunk by chunk; the length if it is known beforehand. A stream that ends early or late against it is an error.
     Stream {
-        /// The chunks.
-        stream: ByteStream,
+        /// The chunks. Wrapped, so that a handler may keep `&Request` over an await: the stream alone is no `Sync`.
+        stream: SyncWrapper<ByteStream>,
         /// Announced length in bytes.
         length: Option<u64>,
     },
@@ -85,7 +86,7 @@ impl From<&'static str> for Body {
 impl Body {
     /// A stream, with its length if known.
     pub fn stream(stream: impl Stream<Item = Result<Bytes>> + Send + 'static, length: Option<u64>) -> Self {
-        Self::Stream { stream: Box::pin(stream), length }
+        Self::Stream { stream: SyncWrapper::new(Box::pin(stream)), length }
     }
 
     /// Its length in bytes, if known. Given forms have none.
@@ -111,8 +112,8 @@ impl Body {
         match self {
             Self::Empty => Ok(Box::pin(stream::empty())),
             Self::Bytes(bytes) => Ok(Box::pin(stream::once(async { Ok(bytes) }))),
-            Self::Stream { stream, length: None } => Ok(stream),
-            Self::Stream { stream, length: Some(length) } => Ok(exactly(stream, length)),
+            Self::Stream { stream, length: None } => Ok(stream.into_inner()),
+            Self::Stream { stream, length: Some(length) } => Ok(exactly(stream.into_inner(), length)),
             Self::Json(_) | Self::Form(_) => Err(Error::invalid(
                 "this request needs its body as it was sent; mount the registry before any body parser, or pass `rawBody`",
             )),

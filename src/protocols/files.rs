@@ -57,7 +57,7 @@ pub async fn serve(
     if range.is_some() {
         response = response.header(header::CONTENT_RANGE, found.range.content_range(found.meta.size));
     }
-    response.body = Body::Stream { stream: found.body, length: Some(found.range.end - found.range.start) };
+    response.body = Body::stream(found.body, Some(found.range.end - found.range.start));
     Ok(Some(response))
 }
 

@@ -1,0 +1,113 @@
+//! The registry as the facade holds it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use napi::Env;
+use napi::bindgen_prelude::{ClassInstance, PromiseRaw};
+use napi_derive::napi;
+use parking_lot::Mutex;
+
+use super::error::Out;
+use super::request::{self, NativeBody, NativeExtra};
+use super::response::{self, NativeResponse};
+use super::stream::{Live, Upload};
+use crate::config::Config;
+use crate::core::error::{Error, Kind, Result};
+use crate::registry::{Extensions, Registry};
+
+/// A registry; empty once destroyed.
+#[napi]
+pub struct NativeRegistry {
+    registry: Mutex<Option<Arc<Registry>>>,
+    live: Arc<Live>,
+    idle: Duration,
+}
+
+/// Reads the configuration and builds the layers. Does no IO.
+#[napi(catch_unwind)]
+pub fn create_registry(config: String) -> Out<NativeRegistry> {
+    Out(build(&config))
+}
+
+fn build(config: &str) -> Result<NativeRegistry> {
+    let config = Config::from_json(config)?;
+    let idle = Duration::from_millis(config.limits.body_idle_ms);
+    let registry = Registry::new(&config, Extensions::default())?;
+    Ok(NativeRegistry { registry: Mutex::new(Some(Arc::new(registry))), live: Arc::default(), idle })
+}
+
+#[napi]
+impl NativeRegistry {
+    /// Connects storage and auth.
+    #[napi(catch_unwind)]
+    pub fn init<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Out<()>>> {
+        let registry = self.get();
+        env.spawn_future(async move {
+            Ok(Out(match registry {
+                Ok(registry) => registry.init().await,
+                Err(error) => Err(error),
+            }))
+        })
+    }
+
+    /// Answers a request.
+    #[napi(catch_unwind)]
+    #[allow(clippy::too_many_arguments)] // flat on purpose: each property of an object costs a look-up on the JavaScript thread
+    pub fn handle<'env>(
+        &self,
+        env: &'env Env,
+        method: String,
+        path: String,
+        headers: Vec<String>,
+        query: Vec<String>,
+        body: Option<NativeBody>,
+        upload: Option<ClassInstance<'_, Upload>>,
+        extra: Option<NativeExtra>,
+    ) -> napi::Result<PromiseRaw<'env, Out<NativeResponse>>> {
+        let registry = self.get();
+        let request = request::body(body, upload.as_deref())
+            .and_then(|body| request::build(&method, path, headers, query, body, extra.unwrap_or_default()));
+        let (live, idle) = (Arc::clone(&self.live), self.idle);
+        env.spawn_future(async move {
+            let answer = match (registry, request) {
+                (Err(error), _) => return Ok(Out(Err(error))),
+                (Ok(registry), Ok(request)) => Box::pin(registry.handle(request)).await,
+                (Ok(_), Err(error)) => response::refusal(&error),
+            };
+            Ok(Out(Ok(response::convert(answer, &live, idle))))
+        })
+    }
+
+    /// Names and base paths of the enabled protocols: `[name, path, …]`.
+    #[napi(catch_unwind)]
+    pub fn protocols(&self) -> Out<Vec<String>> {
+        Out(self.get().map(|registry| {
+            registry
+                .protocols()
+                .flat_map(|(name, config)| [name.as_str().to_owned(), config.base_path.clone()])
+                .collect()
+        }))
+    }
+
+    /// Bodies that are on their way out at this moment.
+    #[napi(catch_unwind)]
+    pub fn live_bodies(&self) -> u32 {
+        self.live.count()
+    }
+
+    /// Lets everything go. What is in flight goes on to its end.
+    #[napi(catch_unwind)]
+    pub fn destroy(&self) {
+        drop(self.registry.lock().take());
+    }
+}
+
+impl NativeRegistry {
+    pub(super) fn get(&self) -> Result<Arc<Registry>> {
+        self.registry
+            .lock()
+            .clone()
+            .ok_or_else(|| Error::new(Kind::Unavailable, "the registry is destroyed").with_code("DESTROYED"))
+    }
+}

@@ -1,0 +1,151 @@
+//! A request as the facade hands it over: flat lists of headers and query, and one of the forms of a body.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use napi::bindgen_prelude::{Buffer, Either};
+use napi_derive::napi;
+
+use super::stream::Upload;
+use crate::core::actor::Actor;
+use crate::core::body::{Body, FormField, GivenJson};
+use crate::core::error::{Error, Result};
+use crate::core::request::{Origin, Query, Request};
+use crate::core::secret::Secret;
+
+/// The forms of a body that is in memory; at most one is set. A stream comes as an [`Upload`].
+#[napi(object, object_to_js = false)]
+#[derive(Default)]
+pub struct NativeBody {
+    /// Bytes, borrowed as long as the request runs.
+    pub bytes: Option<Buffer>,
+    /// A text.
+    pub text: Option<String>,
+    /// A parsed JSON document as text again, without the long strings ...
+    pub json: Option<String>,
+    /// ... which are here: key, text, key, text.
+    pub attachments: Option<Vec<String>>,
+    /// The fields of a parsed form.
+    pub form: Option<Vec<NativeField>>,
+}
+
+/// A field of a parsed form.
+#[napi(object, object_to_js = false)]
+pub struct NativeField {
+    /// Its name.
+    pub name: String,
+    /// Its file name, if it is a file.
+    pub filename: Option<String>,
+    /// Its content.
+    pub value: Either<String, Buffer>,
+}
+
+/// What rarely comes along.
+#[napi(object, object_to_js = false)]
+#[derive(Default)]
+pub struct NativeExtra {
+    /// A bearer token given outside the headers.
+    pub token: Option<String>,
+    /// `IRequestActor` as JSON.
+    pub actor: Option<String>,
+    /// Address of the connection's other end.
+    pub peer: Option<String>,
+    /// `http` or `https`, as the connection has it.
+    pub scheme: Option<String>,
+    /// Path that the host has stripped off before us.
+    pub prefix: Option<String>,
+}
+
+/// Puts a request together.
+pub(super) fn build(
+    method: &str,
+    path: String,
+    headers: Vec<String>,
+    query: Vec<String>,
+    body: Body,
+    extra: NativeExtra,
+) -> Result<Request> {
+    let method = Method::from_bytes(method.to_ascii_uppercase().as_bytes())
+        .map_err(|_| Error::invalid("the method is no HTTP method"))?;
+    let mut request = Request::new(method, path);
+    request.headers = header_map(&headers);
+    request.query = Query::new(pairs(query).collect());
+    request.body = body;
+    request.token = extra.token.map(Secret::new);
+    request.peer = extra.peer.as_deref().and_then(|peer| peer.parse().ok());
+    request.origin = Origin {
+        scheme: extra.scheme,
+        host: request.header(header::HOST).map(str::to_owned),
+        prefix: extra.prefix.unwrap_or_default().trim_end_matches('/').to_owned(),
+    };
+    request.actor = extra
+        .actor
+        .map(|actor| serde_json::from_str::<Actor>(&actor))
+        .transpose()
+        .map_err(|error| Error::invalid("the actor of the request is not usable").with_source(error))?;
+    Ok(request)
+}
+
+/// The body, whichever form it has.
+pub(super) fn body(given: Option<NativeBody>, upload: Option<&Upload>) -> Result<Body> {
+    if let Some(upload) = upload {
+        return upload.body();
+    }
+    let Some(given) = given else { return Ok(Body::Empty) };
+    Ok(if let Some(bytes) = given.bytes {
+        owned(bytes).into()
+    } else if let Some(text) = given.text {
+        text.into_bytes().into()
+    } else if let Some(text) = given.json {
+        let attachments = pairs(given.attachments.unwrap_or_default());
+        Body::Json(GivenJson {
+            text: text.into(),
+            attachments: attachments.map(|(key, data)| (key, data.into())).collect(),
+        })
+    } else if let Some(fields) = given.form {
+        Body::Form(fields.into_iter().map(field).collect())
+    } else {
+        Body::Empty
+    })
+}
+
+fn field(given: NativeField) -> FormField {
+    let value = match given.value {
+        Either::A(text) => text.into(),
+        Either::B(bytes) => owned(bytes),
+    };
+    FormField { name: given.name, filename: given.filename, value }
+}
+
+/// The buffer's own memory, kept alive by a reference that goes back to the JavaScript thread with the last clone.
+pub(super) fn owned(buffer: Buffer) -> Bytes {
+    if buffer.is_empty() { Bytes::new() } else { Bytes::from_owner(buffer) }
+}
+
+/// What is no header by the grammar is left out: a host's own invention must not fail the request.
+fn header_map(flat: &[String]) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(flat.len() / 2);
+    for pair in flat.chunks_exact(2) {
+        let [name, value] = pair else { continue };
+        let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), header_value(value)) else {
+            continue;
+        };
+        headers.append(name, value);
+    }
+    headers
+}
+
+/// Node reads header bytes as latin-1, one character per byte: back to the bytes that the client sent.
+fn header_value(text: &str) -> Result<HeaderValue, http::header::InvalidHeaderValue> {
+    if text.is_ascii() {
+        return HeaderValue::from_str(text);
+    }
+    match text.chars().map(|c| u8::try_from(u32::from(c))).collect::<Result<Vec<u8>, _>>() {
+        Ok(latin) => HeaderValue::from_bytes(&latin),
+        Err(_) => HeaderValue::from_bytes(text.as_bytes()),
+    }
+}
+
+fn pairs(flat: Vec<String>) -> impl Iterator<Item = (String, String)> {
+    let mut flat = flat.into_iter();
+    std::iter::from_fn(move || Some((flat.next()?, flat.next()?)))
+}

@@ -1,0 +1,87 @@
+//! A response as the facade gets it: a small body as a buffer, a large one as a handle to pull from.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use napi::bindgen_prelude::{BufferSlice, Either, ToNapiValue, TypeName};
+use napi::{Env, sys};
+use napi_derive::napi;
+
+use super::stream::{CHUNK, Download, Live};
+use crate::core::body::Body;
+use crate::core::error::Error;
+use crate::core::response::Response;
+
+/// A response. Header names in lower case, repeated ones repeated: `[name, value, name, value, …]`.
+#[napi(object, object_from_js = false)]
+pub struct NativeResponse {
+    /// The status.
+    pub status: u16,
+    /// A reason phrase of our own.
+    pub status_text: Option<String>,
+    /// Headers.
+    pub headers: Vec<String>,
+    /// The body; nothing when there is none.
+    pub body: Option<Either<Chunk, Download>>,
+}
+
+/// Converts; must run inside the runtime, since a large body gets a task of its own.
+pub(super) fn convert(response: Response, live: &Arc<Live>, idle: Duration) -> NativeResponse {
+    let headers = response
+        .headers
+        .iter()
+        .flat_map(|(name, value)| [name.as_str().to_owned(), latin(value.as_bytes())])
+        .collect();
+    let body = match response.body {
+        Body::Empty => None,
+        Body::Bytes(bytes) if bytes.is_empty() => None,
+        Body::Bytes(bytes) if bytes.len() <= CHUNK => Some(Either::A(Chunk(bytes))),
+        body => Some(Either::B(Download::start(body, live, idle))),
+    };
+    NativeResponse { status: response.status.as_u16(), status_text: response.reason, headers, body }
+}
+
+/// An error before there was a protocol to render it.
+pub(super) fn refusal(error: &Error) -> Response {
+    let body = serde_json::json!({ "error": "BAD_REQUEST", "message": error.public_message() });
+    Response::json(error.status(), &body)
+}
+
+fn latin(bytes: &[u8]) -> String {
+    bytes.iter().copied().map(char::from).collect()
+}
+
+/// Bytes on their way into a `Buffer`.
+pub struct Chunk(pub Bytes);
+
+/// Below this a copy costs less than the bookkeeping of foreign memory.
+const WORTH_SHARING: usize = 16 << 10;
+
+impl TypeName for Chunk {
+    fn type_name() -> &'static str {
+        "Buffer"
+    }
+
+    fn value_type() -> napi::ValueType {
+        napi::ValueType::Object
+    }
+}
+
+impl ToNapiValue for Chunk {
+    /// Memory that nobody else holds is handed over; anything else is copied, since JavaScript may write into its buffers and a
+    /// cached document must not change under the next reader.
+    // SAFETY: called by napi on the thread of `env`. The pointer given to `from_external` is that of bytes with no other owner,
+    // and the bytes themselves are kept as the hint until the buffer is collected.
+    unsafe fn to_napi_value(env: sys::napi_env, value: Self) -> napi::Result<sys::napi_value> {
+        let js = Env::from_raw(env);
+        let bytes = value.0;
+        let slice = if bytes.len() >= WORTH_SHARING && bytes.is_unique() {
+            let (start, length) = (bytes.as_ptr().cast_mut(), bytes.len());
+            unsafe { BufferSlice::from_external(&js, start, length, bytes, |_, bytes| drop(bytes))? }
+        } else {
+            BufferSlice::copy_from(&js, bytes.as_ref())?
+        };
+        unsafe { BufferSlice::to_napi_value(env, slice) }
+    }
+}

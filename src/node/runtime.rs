@@ -1,0 +1,49 @@
+//! What is set up once per process when the addon is loaded: threads, the log of last resort, and the panic hook.
+
+use std::thread::available_parallelism;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// More blocking threads than this only wait for each other: hashing and passwords are limited by cores, files by the disk.
+const BLOCKING_THREADS: usize = 48;
+
+/// The runtime that napi would make lets its blocking pool grow to 512 threads.
+#[napi_derive::module_init]
+fn init() {
+    log();
+    std::panic::set_hook(Box::new(|info| {
+        let place = info.location().map_or_else(String::new, ToString::to_string);
+        tracing::error!(place, "panic: {}", info.payload_as_str().unwrap_or("without a text"));
+    }));
+    let cores = available_parallelism().map_or(2, usize::from);
+    let workers = number("SMARTREGISTRY_WORKER_THREADS").unwrap_or(cores).max(2);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name("smartregistry")
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => napi::bindgen_prelude::create_custom_tokio_runtime(runtime),
+        Err(error) => tracing::warn!(%error, "the thread pool could not be made as wanted"),
+    }
+}
+
+/// Warnings and errors to stderr, unless the host says more or less.
+fn log() {
+    let filter = EnvFilter::try_from_env("SMARTREGISTRY_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(false)
+        .with_writer(std::io::stderr)
+        .finish();
+    // A worker thread loads the addon again; the log is there already.
+    let _ = subscriber.try_init();
+}
+
+#[allow(clippy::disallowed_methods)] // asked once at load, before there is any configuration
+fn number(variable: &str) -> Option<usize> {
+    std::env::var(variable).ok()?.parse().ok()
+}
