@@ -9,6 +9,7 @@ mod documents;
 mod error;
 mod hooks;
 mod key;
+pub mod local;
 pub mod memory;
 mod objects;
 mod store;

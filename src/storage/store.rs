@@ -249,6 +249,16 @@ pub trait Store: Send + Sync + 'static {
         self.delete(from).await
     }
 
+    /// Moves an object to a place where nothing is, else [`StoreError::Precondition`] and nothing moves. Atomic where the store can;
+    /// elsewhere two racing moves can both succeed, so they must carry equal bytes (content-addressed keys).
+    async fn rename_absent(&self, from: &Key, to: &Key) -> StoreResult<()> {
+        match self.head(to).await {
+            Ok(_) => Err(StoreError::Precondition),
+            Err(StoreError::NotFound) => self.rename(from, to).await,
+            Err(error) => Err(error),
+        }
+    }
+
     /// One page of keys that begin with `prefix` and come after `after`. With `by_folder`, what lies below a further slash is summed up as prefixes.
     async fn list(
         &self,
@@ -263,6 +273,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Stores one part. Storing a number again replaces it. Every part but the last has [`Capabilities::part_size`] bytes.
     async fn part(&self, key: &Key, upload: &UploadId, number: u32, data: Chunks) -> StoreResult<Part>;
+
+    /// Makes the stored parts as durable as a finished write, where [`Store::part`] alone doesn't. Comes before a state that counts
+    /// on them is handed out.
+    async fn flush(&self, _key: &Key, _upload: &UploadId) -> StoreResult<()> {
+        Ok(())
+    }
 
     /// Makes the object visible. `parts` in order, numbers from 1 without a gap. A condition given to [`Store::begin`] is checked here.
     async fn complete(&self, key: &Key, upload: &UploadId, parts: &[Part]) -> StoreResult<Version>;

@@ -1,0 +1,91 @@
+//! Reading: one hop to the blocking pool for a small object, a stream with two reads in flight for a large one.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+
+use super::folder::Folder;
+use super::{failed, meta, os};
+use crate::core::body::ByteStream;
+use crate::core::error::{Error, Result};
+use crate::core::range::{ByteRange, RangeSpec};
+use crate::storage::store::{Found, GetOptions, ObjectMeta, StoreResult};
+use crate::storage::{Key, StoreError};
+
+/// Bytes of one read: large enough that the hop doesn't count, small enough for a thousand slow readers.
+const CHUNK: u64 = 256 << 10;
+/// Reads under way while the consumer has the last one.
+const AHEAD: usize = 2;
+
+/// An object that is open, with its first bytes.
+pub(super) struct Opened {
+    file: File,
+    meta: ObjectMeta,
+    range: ByteRange,
+    first: Bytes,
+}
+
+/// Opens an object and reads the first chunk of what is asked for.
+pub(super) fn get(folder: &Folder, key: &Key, options: &GetOptions) -> StoreResult<Opened> {
+    let (file, found) = folder.open(key)?;
+    let meta = meta::read(&folder.root, &file, &found);
+    if options.if_none_match.as_ref() == Some(&meta.version) {
+        return Err(StoreError::NotModified);
+    }
+    if options.if_match.as_ref().is_some_and(|wanted| *wanted != meta.version) {
+        return Err(StoreError::Precondition);
+    }
+    let range = match options.range {
+        None => ByteRange { start: 0, end: meta.size },
+        Some((start, end)) if end.is_none_or(|end| end > start) => {
+            RangeSpec::From(start, end.map(|end| end - 1))
+                .resolve(meta.size)
+                .ok_or(StoreError::Range { size: meta.size })?
+        }
+        Some(_) => return Err(StoreError::Range { size: meta.size }),
+    };
+    let first = range.len().min(CHUNK);
+    let first = exactly(os::read_at(&file, range.start, first as usize), first).map_err(failed)?;
+    Ok(Opened { file, meta, range, first })
+}
+
+impl Opened {
+    pub(super) fn into_found(self) -> Found {
+        let Self { file, meta, range, first } = self;
+        let next = range.start + first.len() as u64;
+        let head = stream::iter((!first.is_empty()).then_some(Ok(first)));
+        let body: ByteStream =
+            if next < range.end { Box::pin(head.chain(rest(file, next, range.end))) } else { Box::pin(head) };
+        Found { meta, range, body }
+    }
+}
+
+/// What follows the first chunk.
+fn rest(file: File, start: u64, end: u64) -> ByteStream {
+    let file = Arc::new(file);
+    let starts = stream::iter((start..end).step_by(CHUNK as usize));
+    let reads = starts.map(move |at| {
+        let file = Arc::clone(&file);
+        let len = CHUNK.min(end - at);
+        let read = tokio::task::spawn_blocking(move || exactly(os::read_at(&file, at, len as usize), len));
+        async move { chunk(read.await) }
+    });
+    Box::pin(reads.buffered(AHEAD))
+}
+
+fn chunk(read: Result<std::io::Result<Bytes>, tokio::task::JoinError>) -> Result<Bytes> {
+    let broken = |error| Error::internal("reading from the storage folder failed").with_source(error);
+    match read {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) => Err(broken(Box::<dyn std::error::Error + Send + Sync>::from(error))),
+        Err(error) => Err(broken(error.into())),
+    }
+}
+
+/// Bytes that were there at the beginning must be there still: a file that a foreign program cuts must not look complete.
+fn exactly(read: std::io::Result<Vec<u8>>, len: u64) -> std::io::Result<Bytes> {
+    let bytes = read?;
+    if bytes.len() as u64 == len { Ok(bytes.into()) } else { Err(std::io::ErrorKind::UnexpectedEof.into()) }
+}
