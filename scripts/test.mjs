@@ -1,4 +1,4 @@
-// `npm test`: builds and installs what is missing and runs every test. `node scripts/test.mjs [core|js|clients]…` runs parts.
+// `npm test`: builds and installs what is missing and runs every test. `node scripts/test.mjs [core|js|clients|drills]…` runs parts.
 // The last line on stdout is the sum: `N passed, N failed`.
 import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
@@ -12,7 +12,7 @@ import { cargoTarget, root } from './lib/paths.mjs';
 import { run, say, script, StepError } from './lib/run.mjs';
 import { add, cargoTotals, line, nodeTotals, zero } from './lib/totals.mjs';
 
-const parts = { core, js, clients };
+const parts = { core, js, clients, drills };
 
 await script(async () => {
   const asked = process.argv.slice(2);
@@ -60,7 +60,7 @@ async function core(env) {
 /** The JavaScript side: the contract of the facade, types, streams, exit. */
 async function js(env) {
   await build('dev');
-  return nodeTest(env, await specs('__test__'), { concurrency: 1 });
+  return nodeTest(env, await specs('__test__/api'), { concurrency: 1 });
 }
 
 /** Real clients against the listener and an Express app, over every storage. */
@@ -68,6 +68,12 @@ async function clients(env) {
   await build('dev');
   for (const name of clientNames) if (!isLazy(name)) await client(name);
   return nodeTest(env, await specs('__test__/clients'), { concurrency: availableParallelism() + 1 });
+}
+
+/** Races, kills and memory: each drill wants the machine for itself. */
+async function drills(env) {
+  await build('dev');
+  return nodeTest(env, await specs('__test__/drills'), { concurrency: 1 });
 }
 
 async function specs(folder) {

@@ -35,7 +35,7 @@ export async function startRegistry(mode, storageKind) {
     throw error;
   });
   const [, url, port] = server.match;
-  const registry = { mode, storageKind, config, file, box, url, port: Number(port), npm: `${url}/npm/`, host: `127.0.0.1:${port}`, log: server.log };
+  const registry = { mode, storageKind, config, file, box, url, pid: server.pid, port: Number(port), npm: `${url}/npm/`, host: `127.0.0.1:${port}`, log: server.log };
   return Object.assign(registry, {
     addUser: (name, password) => addUser(registry, name, password),
     createToken: (name, protocol, ...flags) => createToken(registry, name, protocol, ...flags),
