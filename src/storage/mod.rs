@@ -12,6 +12,7 @@ mod key;
 pub mod local;
 pub mod memory;
 mod objects;
+pub mod s3;
 mod store;
 mod update;
 mod writer;
