@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::core::error::{Error, Result};
 use crate::core::path::Segments;
 use crate::core::secret::Secret;
+pub use crate::storage::s3::ConditionalWrites;
 
 /// The whole configuration.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -99,19 +100,6 @@ pub enum Durability {
     Full,
     /// Every acknowledged write is with the operating system.
     Relaxed,
-}
-
-/// What to demand of the bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ConditionalWrites {
-    /// Probe, and warn if they are missing.
-    #[default]
-    Auto,
-    /// Probe, and refuse to start if they are missing.
-    Required,
-    /// Don't use them: one writing process only.
-    Off,
 }
 
 /// `IAuthConfig`.

@@ -10,7 +10,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 use tracing::Instrument;
 
 use crate::auth::{Auth, AuthProvider, Identity};
-use crate::config::{Config, ProtocolConfig, StorageKind};
+use crate::config::{Config, ProtocolConfig, StorageConfig, StorageKind};
 use crate::core::actor::Actor;
 use crate::core::body::Body;
 use crate::core::conditional;
@@ -23,6 +23,7 @@ use crate::core::time::Clock;
 use crate::protocols::cx::{Cx, Mount};
 use crate::protocols::{self, Protocol, Settings};
 use crate::storage::memory::MemoryStore;
+use crate::storage::s3::{S3Descriptor, S3Store};
 use crate::storage::{Hooks, Storage, StorageLimits, Store};
 
 /// What the embedding application brings along.
@@ -194,9 +195,24 @@ fn actor(request: &Request, identity: &Identity) -> Option<Arc<Actor>> {
 fn open_store(config: &Config, clock: &Clock) -> Result<Arc<dyn Store>> {
     match config.storage_kind() {
         StorageKind::Memory => Ok(Arc::new(MemoryStore::new(clock.clone()))),
-        StorageKind::Local | StorageKind::S3 => {
-            Err(Error::invalid("option `storage.type`: this store is not built in"))
-        }
+        StorageKind::S3 => Ok(Arc::new(S3Store::new(&s3_descriptor(&config.storage), clock.clone())?)),
+        StorageKind::Local => Err(Error::invalid("option `storage.type`: this store is not built in")),
+    }
+}
+
+fn s3_descriptor(config: &StorageConfig) -> S3Descriptor {
+    S3Descriptor {
+        endpoint: config.endpoint.clone().unwrap_or_default(),
+        port: config.port.clone(),
+        use_ssl: config.use_ssl,
+        access_key: config.access_key.clone(),
+        access_secret: config.access_secret.clone(),
+        session_token: config.session_token.clone(),
+        region: config.region.clone(),
+        bucket_name: config.bucket_name.clone().unwrap_or_default(),
+        directory_path: config.directory_path.clone(),
+        conditional_writes: config.conditional_writes.unwrap_or_default(),
+        extra_roots: None,
     }
 }
 

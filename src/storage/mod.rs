@@ -92,6 +92,10 @@ impl Storage {
             StoreError::Denied(reason) | StoreError::Unsupported(reason) => {
                 crate::core::error::Error::new(crate::core::error::Kind::Unavailable, reason)
             }
+            // Whoever starts a registry must see what to mend; requests are told less.
+            StoreError::Unknown(cause) => {
+                crate::core::error::Error::unavailable(format!("the storage is not ready: {cause}"))
+            }
             other => other.into(),
         })
     }
