@@ -229,6 +229,8 @@ pub struct Limits {
     pub upload_memory: u64,
     /// Milliseconds for which a cached document is served unchecked.
     pub metadata_ttl_ms: u64,
+    /// Milliseconds after which the body of an answer that nobody reads is given up.
+    pub body_idle_ms: u64,
 }
 
 impl Default for Limits {
@@ -243,6 +245,7 @@ impl Default for Limits {
             cache: 64 << 20,
             upload_memory: 512 << 20,
             metadata_ttl_ms: 1000,
+            body_idle_ms: 300_000,
         }
     }
 }

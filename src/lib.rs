@@ -8,6 +8,8 @@
 pub mod auth;
 pub mod config;
 pub mod core;
+#[cfg(feature = "node")]
+mod node;
 pub mod protocols;
 pub mod registry;
 pub mod storage;

@@ -104,6 +104,12 @@ impl Registry {
         self.mounted.iter().map(|mounted| (mounted.name, &mounted.config))
     }
 
+    /// Whether a protocol answers below this path: an embedding application asks before it hands a request over.
+    pub fn matches(&self, path: &str) -> bool {
+        Segments::parse(path)
+            .is_ok_and(|path| self.routes.iter().any(|route| rest_of(route, &path).is_some()))
+    }
+
     /// Answers a request. Every failure is an answer.
     pub async fn handle(&self, mut request: Request) -> Response {
         let id = request.id.clone();

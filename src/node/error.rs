@@ -2,7 +2,8 @@
 //!
 //! The facade makes an instance of its error class of it and gives it the caller's stack.
 
-use napi::bindgen_prelude::{JsObjectValue, ToNapiValue, TypeName};
+use napi::JsValue;
+use napi::bindgen_prelude::{ToNapiValue, TypeName};
 use napi::{Env, sys};
 
 use crate::core::error::{Error, Kind, Result};

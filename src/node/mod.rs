@@ -2,7 +2,7 @@
 //!
 //! The only importer of napi. Every sync function carries `catch_unwind`: a panic in one without it ends the process.
 // The macros of napi write the functions and docs that Node calls; what they make is no API of this crate.
-#![allow(missing_docs)]
+#![allow(missing_docs, unreachable_pub)]
 // napi hands arguments over by value, and its conversions are traits with `unsafe fn`; what is unsafe of our own says why.
 #![allow(unsafe_code, clippy::needless_pass_by_value)]
 

@@ -79,6 +79,12 @@ impl NativeRegistry {
         })
     }
 
+    /// Whether a protocol answers below this path.
+    #[napi(catch_unwind)]
+    pub fn matches(&self, path: String) -> bool {
+        self.get().is_ok_and(|registry| registry.matches(&path))
+    }
+
     /// Names and base paths of the enabled protocols: `[name, path, …]`.
     #[napi(catch_unwind)]
     pub fn protocols(&self) -> Out<Vec<String>> {

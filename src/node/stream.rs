@@ -37,7 +37,7 @@ const TURN: usize = 1 << 20;
 
 /// Counts the bodies whose source is held open.
 #[derive(Default)]
-pub struct Live(AtomicU32);
+pub(super) struct Live(AtomicU32);
 
 impl Live {
     pub(super) fn count(&self) -> u32 {
@@ -134,7 +134,13 @@ impl Download {
         let cancel = CancellationToken::new();
         let alive = live.enter();
         tokio::spawn(produce(body, sender, cancel.clone(), idle, alive));
-        Self { shared: Arc::new(Shared { frames: Mutex::new(Some(frames)), cancel, since_turn: AtomicUsize::new(0) }) }
+        Self {
+            shared: Arc::new(Shared {
+                frames: Mutex::new(Some(frames)),
+                cancel,
+                since_turn: AtomicUsize::new(0),
+            }),
+        }
     }
 }
 

@@ -1,0 +1,18 @@
+// The package's ESM entry: the same objects as the CommonJS one, by name.
+import registry from './index.js';
+
+export const {
+  SmartRegistry,
+  OciRegistry,
+  NpmRegistry,
+  MavenRegistry,
+  CargoRegistry,
+  ComposerRegistry,
+  PypiRegistry,
+  RubyGemsRegistry,
+  streamToBuffer,
+  streamToJson,
+  toReadableStream,
+  isReadableStream,
+  RegistryError,
+} = registry;

@@ -1,0 +1,32 @@
+// Checks what only JavaScript can see of a configuration, and makes the text that the binding reads.
+'use strict';
+
+const { invalidOption, RegistryError } = require('./errors.cjs');
+
+/** Options that are objects with methods and never become JSON. */
+const LIVE = ['authProvider', 'storageHooks', 'upstreamProvider', 'logger'];
+
+const isObject = (value) => value !== null && typeof value === 'object' && !Array.isArray(value);
+
+/**
+ * @param {any} config an `IRegistryConfig`
+ * @returns {string}
+ */
+function configJson(config) {
+  if (!isObject(config)) throw new RegistryError('SmartRegistry needs a configuration object', { code: 'INVALID_CONFIG', status: 400 });
+  for (const name of ['storage', 'auth']) {
+    if (config[name] !== undefined && !isObject(config[name])) throw invalidOption(name, 'must be an object');
+  }
+  for (const name of LIVE) {
+    if (config[name] !== undefined && config[name] !== null && typeof config[name] !== 'object') throw invalidOption(name, 'must be an object with methods');
+  }
+  const plain = { ...config };
+  for (const name of LIVE) delete plain[name];
+  try {
+    return JSON.stringify(plain);
+  } catch (error) {
+    throw new RegistryError(`the configuration is no plain data: ${error.message}`, { code: 'INVALID_CONFIG', status: 400, cause: error });
+  }
+}
+
+module.exports = { configJson, isObject };

@@ -1,0 +1,114 @@
+// `(req, res, next?)` for node:http, Express, Connect and middie: the raw request in, the answer out, no Web stream between.
+'use strict';
+
+const { find, headersList } = require('./headers.cjs');
+const { nativeBody } = require('./body.cjs');
+const { own } = require('./errors.cjs');
+
+/** How long a client that sends on after its answer is listened to before the connection is cut. */
+const LINGER_MS = 5000;
+
+/** The body: what a parser before us made of it, else the request itself. */
+function bodyOf(req) {
+  const parsed = req.rawBody ?? req.body;
+  // A parser that left the request unread has only put its default there.
+  if (parsed !== undefined && parsed !== req && (req.readableEnded || req.complete)) return parsed;
+  if (req.readableEnded) return undefined;
+  return req;
+}
+
+/** What the connection knows. Express keeps what it has stripped off the URL in `baseUrl`. */
+function extra(req) {
+  return {
+    peer: req.socket?.remoteAddress,
+    scheme: req.socket?.encrypted ? 'https' : 'http',
+    prefix: req.baseUrl || undefined,
+    token: undefined,
+    actor: undefined,
+  };
+}
+
+/** Writes a large body with the socket's own backpressure. */
+async function writeBody(res, body) {
+  for (;;) {
+    let piece = body.tryNext();
+    if (piece === false) piece = await body.next();
+    if (piece === null) break;
+    if (res.destroyed) return;
+    if (!res.write(piece)) await drained(res);
+  }
+  res.end();
+}
+
+/** Resolves when there is room again, or nobody listens any more. */
+function drained(res) {
+  return new Promise((done) => {
+    const settle = () => {
+      res.off('drain', settle).off('close', settle);
+      done(undefined);
+    };
+    res.on('drain', settle).on('close', settle);
+  });
+}
+
+/** A client that is still sending while its answer goes out: it may finish for a while, then the connection ends. */
+function linger(req, res) {
+  if (req.complete || req.destroyed) return;
+  req.resume();
+  res.once('finish', () => {
+    const late = setTimeout(() => req.destroy(), LINGER_MS);
+    late.unref?.();
+    req.once('close', () => clearTimeout(late));
+  });
+}
+
+function answer(req, res, native) {
+  const { status, statusText, headers, body } = native;
+  const list = headersList(headers);
+  if (!req.complete && (find(req.rawHeaders, 'transfer-encoding') !== undefined || Number(find(req.rawHeaders, 'content-length') ?? 0) > 0)) {
+    if (req.httpVersionMajor === 1) list.push('Connection', 'close');
+    linger(req, res);
+  }
+  if (statusText !== undefined && req.httpVersionMajor === 1) res.writeHead(status, statusText, list);
+  else res.writeHead(status, list);
+  if (!body) res.end();
+  else if (Buffer.isBuffer(body)) res.end(body);
+  else {
+    res.once('close', () => body.cancel());
+    // A body that breaks midway must not look complete: the connection ends without the rest.
+    writeBody(res, body).catch((error) => res.destroy(error));
+  }
+}
+
+/**
+ * @param {any} native the binding's registry
+ * @param {() => void} assertReady throws before `init()`
+ */
+function nodeHandler(native, assertReady) {
+  return function smartregistry(req, res, next) {
+    const fail = (error) => {
+      if (typeof next === 'function') next(error);
+      else if (res.headersSent) res.destroy(error);
+      else res.writeHead(error.status ?? 500, { 'Content-Type': 'application/json' }).end(JSON.stringify({ error: error.code ?? 'INTERNAL', message: 'the registry is not ready' }));
+    };
+    try {
+      assertReady();
+      if (typeof next === 'function' && !native.matches(req.url)) {
+        next();
+        return;
+      }
+      const headers = req.rawHeaders;
+      const parts = nativeBody(bodyOf(req), undefined, headers);
+      const handle = (made) =>
+        native.handle(req.method, req.url, headers, [], made[0], made[1], extra(req)).then(
+          (response) => (res.destroyed ? response.body?.cancel?.() : answer(req, res, response)),
+          (error) => fail(own(error, smartregistry)),
+        );
+      (parts instanceof Promise ? parts.then(handle) : handle(parts)).catch(fail);
+    } catch (error) {
+      fail(error);
+    }
+  };
+}
+
+module.exports = { nodeHandler };

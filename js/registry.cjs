@@ -1,0 +1,99 @@
+// SmartRegistry: the facade over the native registry.
+'use strict';
+
+const binding = require('./binding.cjs');
+const { call, callAsync, own, invalidOption, RegistryError } = require('./errors.cjs');
+const { headersObject } = require('./headers.cjs');
+const { nativeRequest } = require('./request.cjs');
+const { bodyStream } = require('./streams.cjs');
+const { nodeHandler } = require('./node-handler.cjs');
+const { configJson } = require('./config.cjs');
+const { protocolClasses, make } = require('./protocols.cjs');
+
+/** @param {any} native a response of the binding */
+function response(native) {
+  const { status, statusText, headers, body } = native;
+  /** @type {any} */
+  const answer = { status, headers: headersObject(headers) };
+  if (statusText !== undefined) answer.statusText = statusText;
+  if (body) answer.body = bodyStream(body);
+  return answer;
+}
+
+class SmartRegistry {
+  /** @type {any} */
+  #native;
+  #config;
+  /** @type {Promise<void> | undefined} */
+  #starting;
+  #ready = false;
+  #destroyed = false;
+  #protocols = new Map();
+
+  /** @param {any} config an `IRegistryConfig`; nothing is opened or connected before `init()` */
+  constructor(config) {
+    this.#config = config;
+    const text = configJson(config);
+    this.#native = call(() => binding.createRegistry(text), SmartRegistry);
+  }
+
+  /** Connects storage and auth. Calling it again waits for the same start; after a failed one it tries anew. */
+  async init() {
+    if (this.#destroyed) throw new RegistryError('the registry is destroyed', { code: 'DESTROYED' });
+    this.#starting ??= callAsync(() => this.#native.init(), SmartRegistry.prototype.init).then(
+      () => {
+        this.#ready = !this.#destroyed;
+      },
+      (error) => {
+        this.#starting = undefined;
+        throw error;
+      },
+    );
+    return this.#starting;
+  }
+
+  #assertReady() {
+    if (this.#ready) return;
+    const message = this.#destroyed ? 'the registry is destroyed' : 'the registry is not initialized; call `await registry.init()` first';
+    throw new RegistryError(message, { code: this.#destroyed ? 'DESTROYED' : 'NOT_INITIALIZED', status: 503 });
+  }
+
+  /** @param {any} context an `IRequestContext` */
+  async handleRequest(context) {
+    this.#assertReady();
+    const args = await nativeRequest(context);
+    try {
+      return response(await this.#native.handle(...args));
+    } catch (error) {
+      throw own(error, this.handleRequest);
+    }
+  }
+
+  /** A handler for `node:http`, Express, Connect and middie. */
+  nodeHandler() {
+    return nodeHandler(this.#native, () => this.#assertReady());
+  }
+
+  /** @param {string} protocol */
+  getRegistry(protocol) {
+    if (!this.#protocols.has(protocol)) {
+      const list = this.#destroyed ? [] : this.#native.protocols();
+      const at = list.findIndex((name, i) => i % 2 === 0 && name === protocol);
+      this.#protocols.set(protocol, at < 0 ? undefined : make(protocolClasses[protocol], { registry: this, protocol, basePath: list[at + 1] }));
+    }
+    return this.#protocols.get(protocol);
+  }
+
+  isInitialized() {
+    return this.#ready;
+  }
+
+  /** Lets storage, timers and callbacks go. What is in flight goes on to its end; calling it twice is fine. */
+  async destroy() {
+    this.#ready = false;
+    this.#destroyed = true;
+    this.#native.destroy();
+  }
+}
+
+module.exports = { SmartRegistry, invalidOption };
