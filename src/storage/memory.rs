@@ -15,7 +15,6 @@ use super::store::{
 };
 use super::{Key, Prefix, StoreError};
 use crate::core::id;
-use crate::core::range::RangeSpec;
 use crate::core::time::Clock;
 
 /// Objects in one map behind one lock.
@@ -24,14 +23,18 @@ pub struct MemoryStore {
     state: Mutex<State>,
     clock: Clock,
     requests: AtomicU64,
+    part_size: Option<u64>,
 }
 
 #[derive(Default)]
 struct State {
     objects: BTreeMap<Key, (Bytes, ObjectMeta)>,
-    uploads: BTreeMap<String, (PutOptions, BTreeMap<u32, Bytes>)>,
+    uploads: BTreeMap<String, Upload>,
     writes: u64,
 }
+
+/// What an upload was begun with, and its parts with their tags.
+type Upload = (PutOptions, BTreeMap<u32, (String, Bytes)>);
 
 impl MemoryStore {
     /// An empty store.
@@ -39,8 +42,26 @@ impl MemoryStore {
         Self { clock, ..Self::default() }
     }
 
+    /// With another part size in bytes: small ones let a test have many parts.
+    #[must_use]
+    pub fn with_part_size(mut self, part_size: u64) -> Self {
+        self.part_size = Some(part_size);
+        self
+    }
+
     fn count(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn relocate(&self, from: &Key, to: &Key, condition: Condition) -> StoreResult<()> {
+        let mut state = self.state.lock();
+        let (data, meta) = state.objects.get(from).cloned().ok_or(StoreError::NotFound)?;
+        let options = PutOptions { condition, content_type: meta.content_type, user: meta.user };
+        self.write(&mut state, to, data, options)?;
+        if from != to {
+            state.objects.remove(from);
+        }
+        Ok(())
     }
 
     fn write(&self, state: &mut State, key: &Key, data: Bytes, options: PutOptions) -> StoreResult<Version> {
@@ -78,24 +99,24 @@ impl Store for MemoryStore {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { cas: CasLevel::L0, part_size: 8 << 20, max_parts: 10_000, warnings: Vec::new() }
+        Capabilities {
+            cas: CasLevel::L0,
+            part_size: self.part_size.unwrap_or(8 << 20),
+            max_parts: 10_000,
+            warnings: Vec::new(),
+        }
     }
 
     async fn get(&self, key: &Key, options: GetOptions) -> StoreResult<Found> {
         self.count();
         let (data, meta) = self.state.lock().objects.get(key).cloned().ok_or(StoreError::NotFound)?;
-        if options.if_none_match.is_some_and(|version| version == meta.version) {
+        if options.if_none_match.as_ref().is_some_and(|version| *version == meta.version) {
             return Err(StoreError::NotModified);
         }
-        if options.if_match.is_some_and(|version| version != meta.version) {
+        if options.if_match.as_ref().is_some_and(|version| *version != meta.version) {
             return Err(StoreError::Precondition);
         }
-        let range = match options.range {
-            None => crate::core::range::ByteRange { start: 0, end: meta.size },
-            Some((start, end)) => RangeSpec::From(start, end.map(|end| end.saturating_sub(1)))
-                .resolve(meta.size)
-                .ok_or(StoreError::Range { size: meta.size })?,
-        };
+        let range = options.resolve(meta.size)?;
         let bytes = data.slice(range.start as usize..range.end as usize);
         Ok(Found { meta, range, body: Box::pin(stream::iter((!bytes.is_empty()).then_some(Ok(bytes)))) })
     }
@@ -132,6 +153,16 @@ impl Store for MemoryStore {
         let options =
             PutOptions { content_type: meta.content_type, user: meta.user, ..PutOptions::default() };
         self.write(&mut state, to, data, options).map(|_| ())
+    }
+
+    async fn rename(&self, from: &Key, to: &Key) -> StoreResult<()> {
+        self.count();
+        self.relocate(from, to, Condition::Always)
+    }
+
+    async fn rename_absent(&self, from: &Key, to: &Key) -> StoreResult<()> {
+        self.count();
+        self.relocate(from, to, Condition::Absent)
     }
 
     async fn list(
@@ -183,11 +214,11 @@ impl Store for MemoryStore {
 
     async fn part(&self, _key: &Key, upload: &UploadId, number: u32, data: Chunks) -> StoreResult<Part> {
         self.count();
-        let size = data.len() as u64;
+        let (size, tag) = (data.len() as u64, id::uuid());
         let mut state = self.state.lock();
         let (_, parts) = state.uploads.get_mut(&upload.0).ok_or(StoreError::NoSuchUpload)?;
-        parts.insert(number, data.into_bytes());
-        Ok(Part { number, tag: number.to_string(), size })
+        parts.insert(number, (tag.clone(), data.into_bytes()));
+        Ok(Part { number, tag, size })
     }
 
     async fn complete(&self, key: &Key, upload: &UploadId, parts: &[Part]) -> StoreResult<Version> {
@@ -196,7 +227,8 @@ impl Store for MemoryStore {
         let (options, stored) = state.uploads.get(&upload.0).cloned().ok_or(StoreError::NoSuchUpload)?;
         let mut whole = Vec::new();
         for part in parts {
-            whole.extend_from_slice(stored.get(&part.number).ok_or(StoreError::NoSuchUpload)?);
+            let kept = stored.get(&part.number).filter(|(tag, _)| *tag == part.tag);
+            whole.extend_from_slice(&kept.ok_or(StoreError::NoSuchUpload)?.1);
         }
         let version = self.write(&mut state, key, whole.into(), options)?;
         state.uploads.remove(&upload.0);
@@ -230,4 +262,18 @@ impl Store for MemoryStore {
 fn last_of(page: &Page) -> Option<String> {
     let object = page.objects.last().map(|listed| listed.key.to_string());
     object.max(page.prefixes.last().cloned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MemoryStore;
+    use crate::core::time::Clock;
+    use crate::storage::{Store, suite};
+    use std::sync::Arc;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn keeps_every_promise() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Clock::real()).with_part_size(100_000));
+        suite::run(&store, &[]).await;
+    }
 }

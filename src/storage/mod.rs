@@ -14,6 +14,8 @@ pub mod memory;
 mod objects;
 pub mod s3;
 mod store;
+#[cfg(any(test, feature = "test-support"))]
+pub mod suite;
 mod update;
 mod writer;
 

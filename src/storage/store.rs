@@ -47,6 +47,15 @@ pub struct GetOptions {
     pub if_match: Option<Version>,
 }
 
+impl GetOptions {
+    /// Which bytes of an object of `size` bytes are asked for.
+    pub fn resolve(&self, size: u64) -> StoreResult<ByteRange> {
+        let Some((start, end)) = self.range else { return Ok(ByteRange { start: 0, end: size }) };
+        let end = end.map_or(size, |end| end.min(size));
+        if start < end { Ok(ByteRange { start, end }) } else { Err(StoreError::Range { size }) }
+    }
+}
+
 /// An object that was found: its metadata, which part of it, and the bytes.
 pub struct Found {
     /// Metadata of the whole object.

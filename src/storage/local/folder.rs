@@ -194,7 +194,9 @@ impl Folder {
         self.publish(&place, to, condition)?;
         let emptied: Vec<_> = place.parent().map(Path::to_path_buf).into_iter().collect();
         self.sync(emptied.clone()).map_err(|error| StoreError::Unknown(error.into()))?;
-        emptied.into_iter().for_each(|folder| self.prune(folder));
+        for folder in emptied {
+            self.prune(folder);
+        }
         Ok(())
     }
 

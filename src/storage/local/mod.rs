@@ -140,7 +140,9 @@ impl Store for LocalStore {
             changed.sort_unstable();
             changed.dedup();
             folder.sync(changed.clone()).map_err(|error| StoreError::Unknown(error.into()))?;
-            changed.into_iter().for_each(|emptied| folder.prune(emptied));
+            for emptied in changed {
+                folder.prune(emptied);
+            }
             Ok(())
         })
         .await

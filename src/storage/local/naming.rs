@@ -4,6 +4,7 @@
 //! can't hold is percent-encoded. Two names are ours on every volume: `<name>.%obj` is the object `<name>` beside a folder of that
 //! name (a bucket has both, a file system doesn't), and `<start>.%cut/~<rest>` is a segment that encoding made too long.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -72,7 +73,7 @@ impl Naming {
             if escape {
                 let mut buffer = [0; 4];
                 for byte in c.encode_utf8(&mut buffer).bytes() {
-                    name.push_str(&format!("%{byte:02X}"));
+                    let _ = write!(name, "%{byte:02X}");
                 }
             } else {
                 name.push(c);

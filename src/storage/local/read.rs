@@ -10,7 +10,7 @@ use super::folder::Folder;
 use super::{failed, meta, os};
 use crate::core::body::ByteStream;
 use crate::core::error::{Error, Result};
-use crate::core::range::{ByteRange, RangeSpec};
+use crate::core::range::ByteRange;
 use crate::storage::store::{Found, GetOptions, ObjectMeta, StoreResult};
 use crate::storage::{Key, StoreError};
 
@@ -37,15 +37,7 @@ pub(super) fn get(folder: &Folder, key: &Key, options: &GetOptions) -> StoreResu
     if options.if_match.as_ref().is_some_and(|wanted| *wanted != meta.version) {
         return Err(StoreError::Precondition);
     }
-    let range = match options.range {
-        None => ByteRange { start: 0, end: meta.size },
-        Some((start, end)) if end.is_none_or(|end| end > start) => {
-            RangeSpec::From(start, end.map(|end| end - 1))
-                .resolve(meta.size)
-                .ok_or(StoreError::Range { size: meta.size })?
-        }
-        Some(_) => return Err(StoreError::Range { size: meta.size }),
-    };
+    let range = options.resolve(meta.size)?;
     let first = range.len().min(CHUNK);
     let first = exactly(os::read_at(&file, range.start, first as usize), first).map_err(failed)?;
     Ok(Opened { file, meta, range, first })

@@ -1,8 +1,15 @@
 //! What only the folder promises; the promises of every store are in the behaviour suite.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +18,7 @@ use super::naming::Naming;
 use super::{Durability, LocalStore};
 use crate::core::time::{Clock, Timestamp};
 use crate::storage::store::{Chunks, Condition, GetOptions, PutOptions, Store, UploadId};
-use crate::storage::{Key, Prefix, StoreError};
+use crate::storage::{Key, Prefix, StoreError, suite};
 
 async fn store(root: &Path) -> LocalStore {
     let store = LocalStore::new(root.to_path_buf(), Durability::Full, Clock::real()).with_part_size(1000);
@@ -32,6 +39,27 @@ async fn read(store: &LocalStore, name: &str) -> Result<String, StoreError> {
     let found = store.get(&key(name), GetOptions::default()).await?;
     let pieces: Vec<Bytes> = found.body.try_collect().await.unwrap();
     Ok(String::from_utf8(pieces.concat()).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keeps_every_promise() {
+    for durability in [Durability::Relaxed, Durability::Full] {
+        let root = tempfile::tempdir().unwrap();
+        let store = LocalStore::new(root.path().to_path_buf(), durability, Clock::real());
+        let store: Arc<dyn Store> = Arc::new(store.with_part_size(300_000));
+        store.prepare().await.unwrap();
+        suite::run(&store, &[]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keeps_every_promise_on_a_volume_that_holds_little() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join(".sr-naming"), r#"{"reserved":true,"folds":true}"#).unwrap();
+    let store = LocalStore::new(root.path().to_path_buf(), Durability::Relaxed, Clock::real());
+    let store: Arc<dyn Store> = Arc::new(store.with_part_size(300_000));
+    store.prepare().await.unwrap();
+    suite::run(&store, &[]).await;
 }
 
 #[tokio::test]
@@ -89,7 +117,7 @@ async fn an_object_and_a_folder_share_a_name() {
 #[tokio::test]
 async fn writers_and_deleters_of_neighbours_do_not_meet() {
     let root = tempfile::tempdir().unwrap();
-    let store = std::sync::Arc::new(
+    let store = Arc::new(
         LocalStore::new(root.path().to_path_buf(), Durability::Relaxed, Clock::real()).with_part_size(1000),
     );
     store.prepare().await.unwrap();
