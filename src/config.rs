@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::core::error::{Error, Result};
+use crate::core::origin::Trust;
 use crate::core::path::Segments;
 use crate::core::secret::Secret;
 pub use crate::storage::s3::ConditionalWrites;
@@ -40,6 +41,20 @@ pub enum TrustProxy {
 impl Default for TrustProxy {
     fn default() -> Self {
         Self::Flag(false)
+    }
+}
+
+impl TrustProxy {
+    /// With its networks read.
+    ///
+    /// # Errors
+    /// The text that is no address and no network.
+    pub fn resolve(&self) -> Result<Trust> {
+        match self {
+            Self::Flag(false) => Ok(Trust::Nobody),
+            Self::Flag(true) => Ok(Trust::Everybody),
+            Self::Networks(list) => Trust::networks(list),
+        }
     }
 }
 

@@ -8,9 +8,12 @@
 pub mod auth;
 pub mod config;
 pub mod core;
+pub mod http;
+pub mod metrics;
 #[cfg(feature = "node")]
 mod node;
 pub mod protocols;
+pub mod readiness;
 pub mod registry;
 pub mod storage;
 #[cfg(test)]

@@ -10,18 +10,22 @@ use http::{HeaderValue, Method, StatusCode, header};
 use tracing::Instrument;
 
 use crate::auth::{Auth, AuthProvider, Identity};
-use crate::config::{Config, ProtocolConfig, StorageConfig, StorageKind};
+use crate::config::{Config, Durability, ProtocolConfig, StorageConfig, StorageKind};
 use crate::core::actor::Actor;
 use crate::core::body::Body;
 use crate::core::conditional;
 use crate::core::error::{Error, Result};
+use crate::core::origin::Trust;
 use crate::core::path::Segments;
 use crate::core::protocol_name::ProtocolName;
 use crate::core::request::{Query, Request};
 use crate::core::response::Response;
 use crate::core::time::Clock;
+use crate::metrics::{Metrics, Observed};
 use crate::protocols::cx::{Cx, Mount};
 use crate::protocols::{self, Protocol, Settings};
+use crate::readiness::{Probe, Readiness};
+use crate::storage::local::{self, LocalStore};
 use crate::storage::memory::MemoryStore;
 use crate::storage::s3::{S3Descriptor, S3Store};
 use crate::storage::{Hooks, Storage, StorageLimits, Store};
@@ -44,6 +48,9 @@ pub struct Registry {
     storage: Storage,
     auth: Arc<Auth>,
     clock: Clock,
+    trust: Trust,
+    metrics: Arc<Metrics>,
+    probe: Probe,
     mounted: Vec<Mounted>,
     /// Indices into `mounted` by path, longest first, base paths before aliases of the same length.
     routes: Vec<Route>,
@@ -80,7 +87,9 @@ impl Registry {
         let storage = Storage::new(store, extensions.hooks, &limits, clock.clone());
         let auth = Arc::new(build_auth(config, extensions.auth_provider, &storage, &clock)?);
         let (mounted, routes) = mount(config)?;
-        Ok(Self { storage, auth, clock, mounted, routes })
+        let trust = config.trust_proxy.resolve()?;
+        let metrics = Arc::new(Metrics::new(&storage));
+        Ok(Self { storage, auth, clock, trust, metrics, probe: Probe::default(), mounted, routes })
     }
 
     /// Connects storage and auth. Idempotent.
@@ -99,6 +108,21 @@ impl Registry {
         &self.auth
     }
 
+    /// Whose forwarding headers are believed (`trustProxy`), for [`crate::core::origin::resolve`].
+    pub fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    /// Its numbers.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Whether it can do its work now.
+    pub async fn readiness(&self) -> Readiness {
+        self.probe.ask(&self.storage).await
+    }
+
     /// Names and base paths of the enabled protocols.
     pub fn protocols(&self) -> impl Iterator<Item = (ProtocolName, &ProtocolConfig)> {
         self.mounted.iter().map(|mounted| (mounted.name, &mounted.config))
@@ -115,15 +139,17 @@ impl Registry {
         let id = request.id.clone();
         let span = tracing::info_span!("request", id = %id, method = %request.method, protocol = tracing::field::Empty);
         let facts = Facts::of(&request);
-        let mut response = self.route(&mut request).instrument(span).await;
+        let mut observed = self.metrics.begin(&mut request);
+        let mut response = self.route(&mut request, &mut observed).instrument(span).await;
         settle(&facts, &mut response);
+        observed.answered(&mut response);
         if let Ok(value) = HeaderValue::from_str(&id) {
             response.headers.insert("x-request-id", value);
         }
         response
     }
 
-    async fn route(&self, request: &mut Request) -> Response {
+    async fn route(&self, request: &mut Request, observed: &mut Observed) -> Response {
         if let Some((path, query)) = request.path.split_once('?') {
             let query = Query::parse(query);
             request.path = path.to_owned();
@@ -139,6 +165,7 @@ impl Registry {
         };
         let Some(mounted) = self.mounted.get(route.to) else { return no_handler() };
         tracing::Span::current().record("protocol", mounted.name.as_str());
+        observed.protocol(mounted.name);
         let request = std::mem::replace(request, Request::new(Method::GET, ""));
         let answer = AssertUnwindSafe(self.run(mounted, route, &rest, request)).catch_unwind().await;
         let mut response = match answer {
@@ -202,7 +229,18 @@ fn open_store(config: &Config, clock: &Clock) -> Result<Arc<dyn Store>> {
     match config.storage_kind() {
         StorageKind::Memory => Ok(Arc::new(MemoryStore::new(clock.clone()))),
         StorageKind::S3 => Ok(Arc::new(S3Store::new(&s3_descriptor(&config.storage), clock.clone())?)),
-        StorageKind::Local => Err(Error::invalid("option `storage.type`: this store is not built in")),
+        StorageKind::Local => {
+            let Some(path) = config.storage.path.as_deref().filter(|path| !path.is_empty()) else {
+                return Err(Error::invalid(
+                    "option `storage.path` is missing: the local store needs a folder",
+                ));
+            };
+            let durability = match config.storage.durability {
+                Some(Durability::Relaxed) => local::Durability::Relaxed,
+                Some(Durability::Full) | None => local::Durability::Full,
+            };
+            Ok(Arc::new(LocalStore::new(path.into(), durability, clock.clone())))
+        }
     }
 }
 

@@ -7,6 +7,7 @@ pub mod digest;
 pub mod error;
 pub mod id;
 pub mod negotiate;
+pub mod origin;
 pub mod path;
 pub mod protocol_name;
 pub mod range;

@@ -1,0 +1,311 @@
+//! What a registry tells about itself: numbers for Prometheus and one line per request for the access log. Both adapters share it.
+//!
+//! A request is counted when the last byte of its answer is taken, or when it is given up.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use http::{Method, StatusCode};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+
+use crate::core::body::{Body, ByteStream};
+use crate::core::error::Result;
+use crate::core::protocol_name::ProtocolName;
+use crate::core::request::Request;
+use crate::core::response::Response;
+use crate::storage::{Storage, Store};
+
+/// Content type of [`Metrics::render`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    protocol: &'static str,
+    method: &'static str,
+    status: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ProtocolLabels {
+    protocol: &'static str,
+}
+
+/// The numbers of one registry.
+#[derive(Debug)]
+pub struct Metrics {
+    all: prometheus_client::registry::Registry,
+    requests: Family<RequestLabels, Counter>,
+    durations: Family<ProtocolLabels, Histogram>,
+    bytes_in: Family<ProtocolLabels, Counter>,
+    bytes_out: Family<ProtocolLabels, Counter>,
+    in_flight: Gauge,
+}
+
+/// Seconds: a hot answer takes a tenth of a millisecond, a large upload minutes.
+const BUCKETS: [f64; 14] =
+    [0.000_25, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0, 60.0, 600.0];
+
+impl Metrics {
+    /// All at zero.
+    pub(crate) fn new(storage: &Storage) -> Self {
+        let mut all = prometheus_client::registry::Registry::with_prefix("smartregistry");
+        let requests = Family::<RequestLabels, Counter>::default();
+        let durations = Family::<ProtocolLabels, Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
+        let (bytes_in, bytes_out) = (Family::default(), Family::default());
+        let in_flight = Gauge::default();
+        all.register("requests", "Requests answered, by status class", requests.clone());
+        all.register(
+            "request_duration_seconds",
+            "From the request's head to the answer's end",
+            durations.clone(),
+        );
+        all.register("received_bytes", "Bytes of request bodies", bytes_in.clone());
+        all.register("sent_bytes", "Bytes of answers' bodies", Family::clone(&bytes_out));
+        all.register("requests_in_flight", "Requests whose answer is not out yet", in_flight.clone());
+        all.register_collector(Box::new(StoreNumbers(Arc::clone(storage.store()))));
+        Self { all, requests, durations, bytes_in, bytes_out, in_flight }
+    }
+
+    /// The numbers in the text format of Prometheus.
+    pub fn render(&self) -> String {
+        let mut text = String::with_capacity(8 << 10);
+        // Writing into a string does not fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.all);
+        text
+    }
+
+    /// A request begins.
+    pub(crate) fn begin(self: &Arc<Self>, request: &mut Request) -> Observed {
+        self.in_flight.inc();
+        let mut received = None;
+        match &mut request.body {
+            Body::Empty | Body::Json(_) | Body::Form(_) => {}
+            Body::Bytes(bytes) => received = Some(Arc::new(AtomicU64::new(bytes.len() as u64))),
+            Body::Stream { .. } => {
+                let count = Arc::new(AtomicU64::new(0));
+                wrap(&mut request.body, |inner| Received { inner, count: Arc::clone(&count) });
+                received = Some(count);
+            }
+        }
+        let access = tracing::enabled!(target: "access", tracing::Level::INFO).then(|| Access {
+            path: redact(&request.path).to_owned(),
+            id: request.id.clone(),
+            peer: request.client_ip().map(|address| address.to_string()),
+        });
+        Observed {
+            metrics: Arc::clone(self),
+            began: Instant::now(),
+            method: method(&request.method),
+            protocol: "none",
+            status: None,
+            received,
+            sent: 0,
+            access,
+        }
+    }
+}
+
+/// Puts something around a stream.
+fn wrap<S>(body: &mut Body, around: impl FnOnce(ByteStream) -> S)
+where
+    S: Stream<Item = Result<Bytes>> + Send + 'static,
+{
+    match std::mem::take(body) {
+        Body::Stream { stream, length } => *body = Body::stream(around(stream.into_inner()), length),
+        other => *body = other,
+    }
+}
+
+/// Label of a method; those that no client of ours sends share one, so that nobody can make up new series.
+fn method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::PUT => "PUT",
+        Method::POST => "POST",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "OTHER",
+    }
+}
+
+fn class(status: Option<StatusCode>) -> &'static str {
+    match status.map(|status| status.as_u16() / 100) {
+        None => "cancelled",
+        Some(1) => "1xx",
+        Some(2) => "2xx",
+        Some(3) => "3xx",
+        Some(4) => "4xx",
+        Some(_) => "5xx",
+    }
+}
+
+/// The path for the log, without what would let a reader of the log act as somebody else: npm has tokens in paths.
+fn redact(path: &str) -> &str {
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    for before in ["/-/user/token/", "/-/npm/v1/tokens/token/"] {
+        if let Some(at) = path.find(before) {
+            return path.get(..at + before.len()).unwrap_or_default();
+        }
+    }
+    path
+}
+
+/// What the access log needs; made only when somebody listens.
+struct Access {
+    path: String,
+    id: String,
+    peer: Option<String>,
+}
+
+/// One request on its way; counted when dropped.
+pub(crate) struct Observed {
+    metrics: Arc<Metrics>,
+    began: Instant,
+    method: &'static str,
+    protocol: &'static str,
+    /// `None`: given up before there was an answer.
+    status: Option<StatusCode>,
+    received: Option<Arc<AtomicU64>>,
+    sent: u64,
+    access: Option<Access>,
+}
+
+impl Observed {
+    /// The protocol is known.
+    pub(crate) fn protocol(&mut self, name: ProtocolName) {
+        self.protocol = name.as_str();
+    }
+
+    /// The answer is known; a stream is counted on, to its end.
+    pub(crate) fn answered(mut self, response: &mut Response) {
+        self.status = Some(response.status);
+        match &mut response.body {
+            Body::Bytes(bytes) => self.sent = bytes.len() as u64,
+            Body::Stream { .. } => wrap(&mut response.body, |inner| Sent { inner, observed: self }),
+            Body::Empty | Body::Json(_) | Body::Form(_) => {}
+        }
+    }
+}
+
+impl Drop for Observed {
+    fn drop(&mut self) {
+        let metrics = &self.metrics;
+        let took = self.began.elapsed();
+        let received = self.received.as_ref().map_or(0, |count| count.load(Relaxed));
+        let status = class(self.status);
+        metrics.in_flight.dec();
+        let labels = RequestLabels { protocol: self.protocol, method: self.method, status };
+        metrics.requests.get_or_create(&labels).inc();
+        let labels = ProtocolLabels { protocol: self.protocol };
+        metrics.durations.get_or_create(&labels).observe(took.as_secs_f64());
+        if received > 0 {
+            metrics.bytes_in.get_or_create(&labels).inc_by(received);
+        }
+        if self.sent > 0 {
+            metrics.bytes_out.get_or_create(&labels).inc_by(self.sent);
+        }
+        if let Some(access) = &self.access {
+            tracing::info!(
+                target: "access",
+                method = self.method,
+                path = access.path,
+                protocol = self.protocol,
+                status = self.status.map_or(499, |status| status.as_u16()),
+                sent = self.sent,
+                received,
+                ms = took.as_secs_f64() * 1000.0,
+                id = access.id,
+                peer = access.peer.as_deref().unwrap_or("-"),
+                "request"
+            );
+        }
+    }
+}
+
+/// A request body that is counted.
+struct Received {
+    inner: ByteStream,
+    count: Arc<AtomicU64>,
+}
+
+impl Stream for Received {
+    type Item = Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let item = self.inner.as_mut().poll_next(cx);
+        if let Poll::Ready(Some(Ok(chunk))) = &item {
+            self.count.fetch_add(chunk.len() as u64, Relaxed);
+        }
+        item
+    }
+}
+
+/// An answer's body that is counted.
+struct Sent {
+    inner: ByteStream,
+    observed: Observed,
+}
+
+impl Stream for Sent {
+    type Item = Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let item = self.inner.as_mut().poll_next(cx);
+        if let Poll::Ready(Some(Ok(chunk))) = &item {
+            self.observed.sent += chunk.len() as u64;
+        }
+        item
+    }
+}
+
+/// Numbers that the store counts itself.
+struct StoreNumbers(Arc<dyn Store>);
+
+impl std::fmt::Debug for StoreNumbers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "StoreNumbers({})", self.0.kind())
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StoreLabels {
+    store: &'static str,
+}
+
+impl Collector for StoreNumbers {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        let labels = StoreLabels { store: self.0.kind() };
+        let requests = ConstCounter::new(self.0.requests());
+        let mut metric = encoder.encode_descriptor(
+            "storage_requests",
+            "Requests to the storage backend",
+            None,
+            requests.metric_type(),
+        )?;
+        requests.encode(metric.encode_family(&labels)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::redact;
+
+    #[test]
+    fn no_token_gets_into_the_log() {
+        assert_eq!(redact("/npm/-/user/token/0f3c?x=1"), "/npm/-/user/token/");
+        assert_eq!(redact("/npm/-/npm/v1/tokens/token/abc"), "/npm/-/npm/v1/tokens/token/");
+        assert_eq!(redact("/npm/left-pad?token=abc"), "/npm/left-pad");
+    }
+}
