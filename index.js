@@ -4,10 +4,19 @@
 const { SmartRegistry } = require('./js/registry.cjs');
 const { RegistryError } = require('./js/errors.cjs');
 const { streamToBuffer, streamToJson, toReadableStream, isReadableStream } = require('./js/streams.cjs');
+const { AuthManager, DefaultAuthProvider } = require('./js/auth.cjs');
+const { RegistryStorage } = require('./js/storage.cjs');
+const { StaticUpstreamProvider, UpstreamCache, CircuitBreaker } = require('./js/upstream.cjs');
 const protocols = require('./js/protocols.cjs');
 
 module.exports = {
   SmartRegistry,
+  AuthManager,
+  RegistryStorage,
+  DefaultAuthProvider,
+  StaticUpstreamProvider,
+  UpstreamCache,
+  CircuitBreaker,
   OciRegistry: protocols.OciRegistry,
   NpmRegistry: protocols.NpmRegistry,
   MavenRegistry: protocols.MavenRegistry,

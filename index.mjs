@@ -3,6 +3,12 @@ import registry from './index.js';
 
 export const {
   SmartRegistry,
+  AuthManager,
+  RegistryStorage,
+  DefaultAuthProvider,
+  StaticUpstreamProvider,
+  UpstreamCache,
+  CircuitBreaker,
   OciRegistry,
   NpmRegistry,
   MavenRegistry,

@@ -8,6 +8,9 @@ const { nativeRequest } = require('./request.cjs');
 const { bodyStream } = require('./streams.cjs');
 const { nodeHandler } = require('./node-handler.cjs');
 const { configJson } = require('./config.cjs');
+const { authManager } = require('./auth.cjs');
+const { registryStorage } = require('./storage.cjs');
+const { listen } = require('./server.cjs');
 const { protocolClasses, make } = require('./protocols.cjs');
 
 /** @param {any} native a response of the binding */
@@ -29,6 +32,8 @@ class SmartRegistry {
   #ready = false;
   #destroyed = false;
   #protocols = new Map();
+  #auth;
+  #storage;
 
   /** @param {any} config an `IRegistryConfig`; nothing is opened or connected before `init()` */
   constructor(config) {
@@ -72,6 +77,24 @@ class SmartRegistry {
   /** A handler for `node:http`, Express, Connect and middie. */
   nodeHandler() {
     return nodeHandler(this.#native, () => this.#assertReady());
+  }
+
+  /** Users and tokens; always the same object. */
+  getAuthManager() {
+    this.#auth ??= authManager(call(() => this.#native.auth(), this.getAuthManager));
+    return this.#auth;
+  }
+
+  /** The registry's objects; always the same object. */
+  getStorage() {
+    this.#storage ??= registryStorage(call(() => this.#native.storage(), this.getStorage));
+    return this.#storage;
+  }
+
+  /** @param {any} [options] */
+  async listen(options) {
+    this.#assertReady();
+    return listen(this, options);
   }
 
   /** @param {string} protocol */

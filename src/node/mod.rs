@@ -6,9 +6,11 @@
 // napi hands arguments over by value, and its conversions are traits with `unsafe fn`; what is unsafe of our own says why.
 #![allow(unsafe_code, clippy::needless_pass_by_value)]
 
+mod auth_manager;
 mod error;
 mod registry;
 mod request;
 mod response;
 mod runtime;
+mod storage;
 mod stream;

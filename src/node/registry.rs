@@ -8,9 +8,12 @@ use napi::bindgen_prelude::{ClassInstance, PromiseRaw};
 use napi_derive::napi;
 use parking_lot::Mutex;
 
+use super::auth_manager::NativeAuth;
 use super::error::Out;
 use super::request::{self, NativeBody, NativeExtra};
 use super::response::{self, NativeResponse};
+use super::runtime::promise;
+use super::storage::NativeStorage;
 use super::stream::{Live, Upload};
 use crate::config::Config;
 use crate::core::error::{Error, Kind, Result};
@@ -43,12 +46,7 @@ impl NativeRegistry {
     #[napi(catch_unwind)]
     pub fn init<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Out<()>>> {
         let registry = self.get();
-        env.spawn_future(async move {
-            Ok(Out(match registry {
-                Ok(registry) => registry.init().await,
-                Err(error) => Err(error),
-            }))
-        })
+        promise(env, async move { registry?.init().await })
     }
 
     /// Answers a request.
@@ -69,14 +67,28 @@ impl NativeRegistry {
         let request = request::body(body, upload.as_deref())
             .and_then(|body| request::build(&method, path, headers, query, body, extra.unwrap_or_default()));
         let (live, idle) = (Arc::clone(&self.live), self.idle);
-        env.spawn_future(async move {
-            let answer = match (registry, request) {
-                (Err(error), _) => return Ok(Out(Err(error))),
-                (Ok(registry), Ok(request)) => Box::pin(registry.handle(request)).await,
-                (Ok(_), Err(error)) => response::refusal(&error),
+        promise(env, async move {
+            let registry = registry?;
+            let answer = match request {
+                Ok(request) => Box::pin(registry.handle(request)).await,
+                Err(error) => response::refusal(&error),
             };
-            Ok(Out(Ok(response::convert(answer, &live, idle))))
+            Ok(response::convert(answer, &live, idle))
         })
+    }
+
+    /// Users and tokens of this registry.
+    #[napi(catch_unwind)]
+    pub fn auth(&self) -> Out<NativeAuth> {
+        Out(self.get().map(|registry| NativeAuth::new(Arc::clone(registry.auth()))))
+    }
+
+    /// The objects of this registry.
+    #[napi(catch_unwind)]
+    pub fn storage(&self) -> Out<NativeStorage> {
+        Out(self.get().map(|registry| {
+            NativeStorage::new(registry.storage().clone(), Arc::clone(&self.live), self.idle)
+        }))
     }
 
     /// Whether a protocol answers below this path.

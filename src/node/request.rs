@@ -145,7 +145,7 @@ fn header_value(text: &str) -> Result<HeaderValue, http::header::InvalidHeaderVa
     }
 }
 
-fn pairs(flat: Vec<String>) -> impl Iterator<Item = (String, String)> {
+pub(super) fn pairs(flat: Vec<String>) -> impl Iterator<Item = (String, String)> {
     let mut flat = flat.into_iter();
     std::iter::from_fn(move || Some((flat.next()?, flat.next()?)))
 }

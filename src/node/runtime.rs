@@ -2,8 +2,13 @@
 
 use std::thread::available_parallelism;
 
+use napi::Env;
+use napi::bindgen_prelude::{PromiseRaw, ToNapiValue};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use super::error::Out;
+use crate::core::error::Result;
 
 /// More blocking threads than this only wait for each other: hashing and passwords are limited by cores, files by the disk.
 const BLOCKING_THREADS: usize = 48;
@@ -46,4 +51,12 @@ fn log() {
 #[allow(clippy::disallowed_methods)] // asked once at load, before there is any configuration
 fn number(variable: &str) -> Option<usize> {
     std::env::var(variable).ok()?.parse().ok()
+}
+
+/// Runs `work` on the runtime and promises its outcome.
+pub(super) fn promise<T: ToNapiValue + Send + 'static>(
+    env: &Env,
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> napi::Result<PromiseRaw<'_, Out<T>>> {
+    env.spawn_future(async move { Ok(Out(work.await)) })
 }
