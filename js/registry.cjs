@@ -30,10 +30,12 @@ class SmartRegistry {
   /** @type {Promise<void> | undefined} */
   #starting;
   #ready = false;
-  #destroyed = false;
+  /** @type {Promise<void> | undefined} */
+  #destroying;
   #protocols = new Map();
   #auth;
   #storage;
+  #servers = [];
 
   /** @param {any} config an `IRegistryConfig`; nothing is opened or connected before `init()` */
   constructor(config) {
@@ -44,10 +46,10 @@ class SmartRegistry {
 
   /** Connects storage and auth. Calling it again waits for the same start; after a failed one it tries anew. */
   async init() {
-    if (this.#destroyed) throw new RegistryError('the registry is destroyed', { code: 'DESTROYED' });
+    if (this.#destroying) throw new RegistryError('the registry is destroyed', { code: 'DESTROYED' });
     this.#starting ??= callAsync(() => this.#native.init(), SmartRegistry.prototype.init).then(
       () => {
-        this.#ready = !this.#destroyed;
+        this.#ready = this.#destroying === undefined;
       },
       (error) => {
         this.#starting = undefined;
@@ -59,8 +61,8 @@ class SmartRegistry {
 
   #assertReady() {
     if (this.#ready) return;
-    const message = this.#destroyed ? 'the registry is destroyed' : 'the registry is not initialized; call `await registry.init()` first';
-    throw new RegistryError(message, { code: this.#destroyed ? 'DESTROYED' : 'NOT_INITIALIZED', status: 503 });
+    const message = this.#destroying ? 'the registry is destroyed' : 'the registry is not initialized; call `await registry.init()` first';
+    throw new RegistryError(message, { code: this.#destroying ? 'DESTROYED' : 'NOT_INITIALIZED', status: 503 });
   }
 
   /** @param {any} context an `IRequestContext` */
@@ -91,16 +93,27 @@ class SmartRegistry {
     return this.#storage;
   }
 
-  /** @param {any} [options] */
+  /**
+   * Starts the native listener: the same routes and rights, and no JavaScript on the way.
+   *
+   * @param {any} [options] `{ port, host?, tls?: { cert, key }, limits? }`
+   */
   async listen(options) {
     this.#assertReady();
-    return listen(this, options);
+    const server = await listen(this.#native, options);
+    this.#servers.push(server);
+    return server;
+  }
+
+  /** The numbers of this registry, as Prometheus reads them. */
+  metrics() {
+    return call(() => this.#native.metrics(), this.metrics);
   }
 
   /** @param {string} protocol */
   getRegistry(protocol) {
     if (!this.#protocols.has(protocol)) {
-      const list = this.#destroyed ? [] : this.#native.protocols();
+      const list = this.#destroying ? [] : this.#native.protocols();
       const at = list.findIndex((name, i) => i % 2 === 0 && name === protocol);
       this.#protocols.set(protocol, at < 0 ? undefined : make(protocolClasses[protocol], { registry: this, protocol, basePath: list[at + 1] }));
     }
@@ -114,8 +127,8 @@ class SmartRegistry {
   /** Lets storage, timers and callbacks go. What is in flight goes on to its end; calling it twice is fine. */
   async destroy() {
     this.#ready = false;
-    this.#destroyed = true;
-    this.#native.destroy();
+    this.#destroying ??= Promise.all(this.#servers.map((server) => server.close())).then(() => this.#native.destroy());
+    return this.#destroying;
   }
 }
 

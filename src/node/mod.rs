@@ -12,5 +12,6 @@ mod registry;
 mod request;
 mod response;
 mod runtime;
+mod server;
 mod storage;
 mod stream;

@@ -10,9 +10,10 @@ use parking_lot::Mutex;
 
 use super::auth_manager::NativeAuth;
 use super::error::Out;
-use super::request::{self, NativeBody, NativeExtra};
+use super::request::{self, NativeBody, NativeExtra, Parts};
 use super::response::{self, NativeResponse};
 use super::runtime::promise;
+use super::server::{self, NativeServer};
 use super::storage::NativeStorage;
 use super::stream::{Live, Upload};
 use crate::config::Config;
@@ -64,12 +65,12 @@ impl NativeRegistry {
         extra: Option<NativeExtra>,
     ) -> napi::Result<PromiseRaw<'env, Out<NativeResponse>>> {
         let registry = self.get();
-        let request = request::body(body, upload.as_deref())
-            .and_then(|body| request::build(&method, path, headers, query, body, extra.unwrap_or_default()));
+        let parts = Parts { method, path, headers, query, extra: extra.unwrap_or_default() };
+        let body = request::body(body, upload.as_deref());
         let (live, idle) = (Arc::clone(&self.live), self.idle);
         promise(env, async move {
             let registry = registry?;
-            let answer = match request {
+            let answer = match body.and_then(|body| parts.build(body, registry.trust())) {
                 Ok(request) => Box::pin(registry.handle(request)).await,
                 Err(error) => response::refusal(&error),
             };
@@ -106,6 +107,23 @@ impl NativeRegistry {
                 .flat_map(|(name, config)| [name.as_str().to_owned(), config.base_path.clone()])
                 .collect()
         }))
+    }
+
+    /// Starts the native listener; options as JSON.
+    #[napi(catch_unwind)]
+    pub fn listen<'env>(
+        &self,
+        env: &'env Env,
+        options: String,
+    ) -> napi::Result<PromiseRaw<'env, Out<NativeServer>>> {
+        let registry = self.get();
+        promise(env, async move { server::listen(registry?, &options).await })
+    }
+
+    /// The numbers, as Prometheus reads them.
+    #[napi(catch_unwind)]
+    pub fn metrics(&self) -> Out<String> {
+        Out(self.get().map(|registry| registry.metrics().render()))
     }
 
     /// Bodies that are on their way out at this moment.

@@ -1,7 +1,7 @@
 //! A request as the facade hands it over: flat lists of headers and query, and one of the forms of a body.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use napi::bindgen_prelude::{Buffer, Either};
 use napi_derive::napi;
 
@@ -9,7 +9,8 @@ use super::stream::Upload;
 use crate::core::actor::Actor;
 use crate::core::body::{Body, FormField, GivenJson};
 use crate::core::error::{Error, Result};
-use crate::core::request::{Origin, Query, Request};
+use crate::core::origin::{self, Trust};
+use crate::core::request::{Query, Request};
 use crate::core::secret::Secret;
 
 /// The forms of a body that is in memory; at most one is set. A stream comes as an [`Upload`].
@@ -55,34 +56,39 @@ pub struct NativeExtra {
     pub prefix: Option<String>,
 }
 
-/// Puts a request together.
-pub(super) fn build(
-    method: &str,
-    path: String,
-    headers: Vec<String>,
-    query: Vec<String>,
-    body: Body,
-    extra: NativeExtra,
-) -> Result<Request> {
-    let method = Method::from_bytes(method.to_ascii_uppercase().as_bytes())
-        .map_err(|_| Error::invalid("the method is no HTTP method"))?;
-    let mut request = Request::new(method, path);
-    request.headers = header_map(&headers);
-    request.query = Query::new(pairs(query).collect());
-    request.body = body;
-    request.token = extra.token.map(Secret::new);
-    request.peer = extra.peer.as_deref().and_then(|peer| peer.parse().ok());
-    request.origin = Origin {
-        scheme: extra.scheme,
-        host: request.header(header::HOST).map(str::to_owned),
-        prefix: extra.prefix.unwrap_or_default().trim_end_matches('/').to_owned(),
-    };
-    request.actor = extra
-        .actor
-        .map(|actor| serde_json::from_str::<Actor>(&actor))
-        .transpose()
-        .map_err(|error| Error::invalid("the actor of the request is not usable").with_source(error))?;
-    Ok(request)
+/// A request but for its body.
+pub(super) struct Parts {
+    pub(super) method: String,
+    pub(super) path: String,
+    pub(super) headers: Vec<String>,
+    pub(super) query: Vec<String>,
+    pub(super) extra: NativeExtra,
+}
+
+impl Parts {
+    /// Puts a request together; `trust` says whether the forwarding headers count.
+    pub(super) fn build(self, body: Body, trust: &Trust) -> Result<Request> {
+        let method = Method::from_bytes(self.method.to_ascii_uppercase().as_bytes())
+            .map_err(|_| Error::invalid("the method is no HTTP method"))?;
+        let extra = self.extra;
+        let mut request = Request::new(method, self.path);
+        request.headers = header_map(&self.headers);
+        request.query = Query::new(pairs(self.query).collect());
+        request.body = body;
+        request.token = extra.token.map(Secret::new);
+        request.actor =
+            extra.actor.map(|actor| serde_json::from_str::<Actor>(&actor)).transpose().map_err(|error| {
+                Error::invalid("the actor of the request is not usable").with_source(error)
+            })?;
+        let peer = extra.peer.as_deref().and_then(|peer| peer.parse().ok());
+        let secure = extra.scheme.as_deref() == Some("https");
+        let seen = origin::resolve(&request.headers, None, secure, peer, trust);
+        request.origin = seen.origin;
+        request.peer = seen.client;
+        // What the host's own router has stripped off lies between the proxy's prefix and ours.
+        request.origin.prefix.push_str(extra.prefix.unwrap_or_default().trim_end_matches('/'));
+        Ok(request)
+    }
 }
 
 /// The body, whichever form it has.
