@@ -1,6 +1,7 @@
 //! One registry: builds the layers from a [`Config`], finds the protocol of a request, and does for all of them what HTTP asks of
 //! everybody: HEAD, conditions, lengths, request ids, and an answer even when a handler panics.
 
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use futures_util::FutureExt;
 use http::{HeaderValue, Method, StatusCode, header};
 use tracing::Instrument;
 
-use crate::auth::{Auth, AuthProvider, Identity};
+use crate::auth::{Auth, AuthProvider, Identity, Setup};
 use crate::config::{Config, Durability, ProtocolConfig, StorageConfig, StorageKind};
 use crate::core::actor::Actor;
 use crate::core::body::Body;
@@ -261,12 +262,28 @@ fn s3_descriptor(config: &StorageConfig) -> S3Descriptor {
 }
 
 fn build_auth(
-    _config: &Config,
+    config: &Config,
     provider: Option<Arc<dyn AuthProvider>>,
-    _storage: &Storage,
-    _clock: &Clock,
+    storage: &Storage,
+    clock: &Clock,
 ) -> Result<Auth> {
-    provider.map(Auth::new).ok_or_else(|| Error::invalid("option `authProvider` is missing"))
+    let mut anonymous_read = BTreeMap::new();
+    for entry in protocols::ALL {
+        if let Some(own) = config.protocol(entry.name.as_str())? {
+            anonymous_read.insert(entry.name.as_str().to_owned(), own.feature("anonymousRead", true));
+        }
+    }
+    let oci = config.protocol("oci")?.is_some_and(|own| own.enabled);
+    Auth::new(Setup {
+        config: &config.auth,
+        provider,
+        storage,
+        clock,
+        metadata_ttl: Duration::from_millis(config.limits.metadata_ttl_ms),
+        anonymous_read,
+        oci,
+        shared: config.storage_kind() == StorageKind::S3,
+    })
 }
 
 fn mount(config: &Config) -> Result<(Vec<Mounted>, Vec<Route>)> {

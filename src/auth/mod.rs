@@ -3,22 +3,41 @@
 //! A request is authenticated once ([`Auth::authenticate`]) and authorised per resource ([`Auth::allows`]). The provider behind is
 //! the built-in one or the application's own ([`AuthProvider`]).
 
+mod builtin;
+mod credentials;
+mod custom;
+mod jwt;
+mod limiter;
+mod passwords;
 mod provider;
+mod records;
 mod scope;
+mod setup;
+#[cfg(test)]
+mod tests;
+mod tokens;
+mod visibility;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use provider::{AuthProvider, Credentials, TokenOptions};
-pub use scope::{Action, Resource};
+pub use scope::{Action, Resource, Scope};
+pub use setup::Setup;
 
-use crate::config::Visibility;
-use crate::core::error::{Error, Kind, Result};
+use builtin::{Builtin, Door};
+use credentials::Presented;
+use custom::Fenced;
+use jwt::{Jwt, Verdict};
+use limiter::Limiter;
+
+use crate::config::{AuthConfig, Visibility};
+use crate::core::error::{Error, Result};
 use crate::core::protocol_name::ProtocolName;
 use crate::core::request::Request;
 use crate::core::secret::Secret;
-use crate::core::time::Timestamp;
+use crate::core::time::{Clock, Timestamp};
 
 /// A token as its checks see it (`IAuthToken`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +54,31 @@ pub struct AuthToken {
     pub expires_at: Option<Timestamp>,
     /// Whatever the provider keeps with it.
     pub metadata: Option<serde_json::Value>,
+}
+
+impl AuthToken {
+    /// What a user may do who came with a password: everything of the protocol. Every user is a writer; who shall do less gets a token.
+    fn of_password(user_id: String, protocol: &str) -> Self {
+        Self {
+            kind: Some(protocol.to_owned()),
+            user_id,
+            scopes: vec![scope::full(protocol)],
+            readonly: false,
+            expires_at: None,
+            metadata: Some(serde_json::json!({ "method": "password" })),
+        }
+    }
+
+    /// Whether it stands for a password, not for a token that could be revoked.
+    pub fn is_password(&self) -> bool {
+        self.metadata.as_ref().and_then(|all| all.get("method")).is_some_and(|method| method == "password")
+    }
+
+    /// Whether it was signed by [`Auth::sign_oci`] and so says itself what it is for.
+    fn is_signed(&self) -> bool {
+        self.kind.as_deref() == Some(jwt::PROTOCOL)
+            && self.metadata.as_ref().is_some_and(|all| all.get("jti").is_some())
+    }
 }
 
 /// Who asks.
@@ -108,39 +152,140 @@ pub fn resource(protocol: ProtocolName, kind: &'static str, name: impl Into<Stri
 
 /// Authentication and authorisation of one registry.
 pub struct Auth {
-    provider: Arc<dyn AuthProvider>,
+    users: Users,
+    jwt: Jwt,
+    rules: visibility::Rules,
+    config: AuthConfig,
+    clock: Clock,
+    limiter: Arc<Limiter>,
+    /// What to tell the operator once, when the registry starts.
+    warnings: Vec<String>,
+}
+
+/// Who keeps users and tokens.
+enum Users {
+    Builtin(Arc<Builtin>),
+    Custom(Fenced),
+}
+
+impl Users {
+    fn provider(&self) -> &dyn AuthProvider {
+        match self {
+            Self::Builtin(builtin) => builtin.as_ref(),
+            Self::Custom(custom) => custom,
+        }
+    }
+
+    fn builtin(&self) -> Option<&Builtin> {
+        match self {
+            Self::Builtin(builtin) => Some(builtin),
+            Self::Custom(_) => None,
+        }
+    }
 }
 
 impl Auth {
-    /// Around a provider.
-    pub fn new(provider: Arc<dyn AuthProvider>) -> Self {
-        Self { provider }
-    }
-
-    /// Makes the provider ready.
+    /// Makes the provider ready, and says what the operator should know.
     pub async fn prepare(&self) -> Result<()> {
-        self.provider.init().await
+        for warning in &self.warnings {
+            tracing::warn!("{warning}");
+        }
+        self.users.provider().init().await
     }
 
     /// Who sent this request: Bearer, bare token, Basic with a password or with any token as the password, or the token that came
     /// outside the headers. Wrong credentials are [`Identity::Rejected`], not an error; too many of them are 429.
     pub async fn authenticate(&self, request: &Request, protocol: ProtocolName) -> Result<Identity> {
-        let header =
-            request.header(http::header::AUTHORIZATION).map(|text| text.trim_start_matches("Bearer "));
-        let Some(token) = request.token.clone().or_else(|| header.map(Secret::new)) else {
-            return Ok(Identity::Anonymous);
+        let client = request.client_ip();
+        let found = match Presented::of(request)? {
+            Presented::Nothing => return Ok(Identity::Anonymous),
+            Presented::Unusable => None,
+            Presented::Token(token) => self.find_token(&token, Some(protocol.as_str()), client).await?,
+            Presented::Basic { username, password } => {
+                self.basic(username, password, protocol.as_str(), client).await?
+            }
         };
-        let token = self.provider.validate_token(&token, Some(protocol.as_str())).await?;
-        Ok(token.map_or(Identity::Rejected, |token| Identity::Known(Arc::new(token))))
+        Ok(found.map_or(Identity::Rejected, |token| Identity::Known(Arc::new(token))))
+    }
+
+    /// Basic: a token in either field, else a password. Tokens first: to the application's directory service, a token that is tried as
+    /// a password is one more failed login.
+    async fn basic(
+        &self,
+        username: String,
+        password: Secret,
+        protocol: &str,
+        client: Option<IpAddr>,
+    ) -> Result<Option<AuthToken>> {
+        // `https://TOKEN@host/` sends it with no password; GitHub's way puts `x-oauth-basic` there.
+        let in_name = password.is_empty() || matches!(password.expose(), "x-oauth-basic" | "x-token-auth");
+        let text = if in_name { Secret::new(username.as_str()) } else { password.clone() };
+        if let Some(token) = self.find_token(&text, Some(protocol), client).await? {
+            return Ok(Some(token));
+        }
+        if in_name || matches!(username.as_str(), "" | "_" | "__token__") {
+            return Ok(None);
+        }
+        let user = self.login(&Credentials { username, password, otp: None }, client).await?;
+        Ok(user.map(|user| AuthToken::of_password(user, protocol)))
+    }
+
+    /// The token behind a text: signed by us, or known to the provider.
+    async fn find_token(
+        &self,
+        text: &Secret,
+        protocol: Option<&str>,
+        client: Option<IpAddr>,
+    ) -> Result<Option<AuthToken>> {
+        match self.jwt.verify(text) {
+            Verdict::OutOfTime => return Ok(None),
+            Verdict::Good(verified) => {
+                let good = self.oci_enabled() && builtin::good_for(&verified.token, protocol);
+                let good = good && !self.revoked(&verified.id).await?;
+                return Ok(good.then_some(verified.token));
+            }
+            Verdict::Foreign => {}
+        }
+        match &self.users {
+            Users::Builtin(builtin) => builtin.find_token(text, protocol, client).await,
+            Users::Custom(custom) => custom.validate_token(text, protocol).await,
+        }
+    }
+
+    async fn revoked(&self, id: &str) -> Result<bool> {
+        match self.users.builtin() {
+            Some(builtin) => builtin.tokens.is_revoked(id).await,
+            // A custom provider ends its own tokens. These live for minutes.
+            None => Ok(false),
+        }
     }
 
     /// A login by password over HTTP: the user's id if it is right, registered now if the name is unknown and
     /// self-registration is on. Slow on purpose; too many failures are 429 with `Retry-After`.
-    pub async fn login(&self, credentials: &Credentials, _client: Option<IpAddr>) -> Result<Option<String>> {
-        self.provider.authenticate(credentials).await
+    pub async fn login(&self, credentials: &Credentials, client: Option<IpAddr>) -> Result<Option<String>> {
+        match &self.users {
+            Users::Builtin(builtin) => builtin.log_in(credentials, Door::Http(client)).await,
+            Users::Custom(custom) => {
+                self.limiter.check(&credentials.username, client)?;
+                let user = custom.authenticate(credentials).await?;
+                if user.is_none() {
+                    self.limiter.failed(&credentials.username, client);
+                }
+                Ok(user)
+            }
+        }
+    }
+
+    /// A login by password from inside the process (`AuthManager.authenticate`): an unknown name is registered. A wrong password is
+    /// `None`, always.
+    pub async fn authenticate_in_process(&self, credentials: &Credentials) -> Result<Option<String>> {
+        self.users.provider().authenticate(credentials).await
     }
 
     /// Whether `identity` may do `action` to `resource`. `own` is the package's own setting, where its protocol has one.
+    ///
+    /// Public packages can be read by everybody, wrong credentials included. For the rest the token's scopes decide, or a custom
+    /// provider; that one is asked about anonymous reads of public packages too.
     pub async fn allows(
         &self,
         identity: &Identity,
@@ -148,20 +293,62 @@ impl Auth {
         action: Action,
         own: Option<Visibility>,
     ) -> Result<bool> {
-        let _ = own;
-        self.provider
-            .authorize(identity.token().map(AsRef::as_ref), &resource.to_string(), action.as_str())
-            .await
+        let open = action.is_read() && self.rules.of(resource, own) == Visibility::Public;
+        // An OCI token without a user was signed for somebody anonymous.
+        let token = identity.token().map(AsRef::as_ref).filter(|token| !token.user_id.is_empty());
+        let granted =
+            token.is_some_and(|token| scope::grants(&token.scopes, token.readonly, resource, action));
+        let Users::Custom(custom) = &self.users else { return Ok(open || granted) };
+        match token {
+            // A token that we signed is good for what it says, and no more; the provider may have changed its mind since.
+            Some(token) if !token.is_signed() || granted => {
+                custom.authorize(Some(token), &resource.to_string(), action.as_str()).await
+            }
+            _ => Ok(open && self.anonymous_custom(custom, resource, action).await?),
+        }
     }
 
-    /// Whether anybody may read `resource`.
-    pub fn is_public(&self, _resource: &Resource, own: Option<Visibility>) -> bool {
-        own != Some(Visibility::Private)
+    /// Asks a custom provider about nobody. Providers that only know `read` let anonymous callers do just that, so pulling is asked as
+    /// reading too.
+    async fn anonymous_custom(&self, custom: &Fenced, resource: &Resource, action: Action) -> Result<bool> {
+        let name = resource.to_string();
+        Ok(custom.authorize(None, &name, action.as_str()).await?
+            || (action == Action::Pull && custom.authorize(None, &name, Action::Read.as_str()).await?))
     }
 
-    /// Whether this protocol has anything that needs credentials to read: then `GET /v2/` must challenge.
-    pub fn has_private(&self, _protocol: ProtocolName) -> bool {
-        false
+    /// `AuthManager.authorize`: whether a token (`None`: nobody) may do `action` to `npm:package:name`. A text that is no resource or
+    /// no action is never allowed. A custom provider answers for itself.
+    pub async fn authorize(&self, token: Option<&AuthToken>, resource: &str, action: &str) -> Result<bool> {
+        if let Users::Custom(custom) = &self.users {
+            return custom.authorize(token, resource, action).await;
+        }
+        let (Some(resource), Some(action)) = (Resource::parse(resource), Action::parse(action)) else {
+            return Ok(false);
+        };
+        let now = self.clock.now();
+        let identity = match token {
+            None => Identity::Anonymous,
+            Some(token) if token.expires_at.is_some_and(|end| end <= now) => Identity::Rejected,
+            Some(token) => Identity::Known(Arc::new(token.clone())),
+        };
+        self.allows(&identity, &resource, action, None).await
+    }
+
+    /// Whether anybody may read `resource`, as far as settings tell.
+    pub fn is_public(&self, resource: &Resource, own: Option<Visibility>) -> bool {
+        self.rules.of(resource, own) == Visibility::Public
+    }
+
+    /// Whether this protocol has anything that needs credentials to read: then `GET /v2/` must challenge. With a custom provider it may
+    /// well have.
+    pub fn has_private(&self, protocol: ProtocolName) -> bool {
+        matches!(self.users, Users::Custom(_)) || self.rules.has_private(protocol.as_str())
+    }
+
+    /// The token behind a text, if it is good now and, with `protocol`, good for that protocol (`AuthManager.validateToken`). A token
+    /// that is bound to networks is not good from inside the process.
+    pub async fn validate_token(&self, token: &Secret, protocol: Option<&str>) -> Result<Option<AuthToken>> {
+        self.find_token(token, protocol, None).await
     }
 
     /// Makes a token.
@@ -171,17 +358,36 @@ impl Auth {
         protocol: ProtocolName,
         options: &TokenOptions,
     ) -> Result<Secret> {
-        self.provider.create_token(user, protocol.as_str(), options).await
+        self.users.provider().create_token(user, protocol.as_str(), options).await
     }
 
     /// Makes a token and says how it is listed (its key, above all).
     pub async fn issue_token(
         &self,
-        _user: &str,
-        _protocol: ProtocolName,
-        _options: &TokenOptions,
+        user: &str,
+        protocol: ProtocolName,
+        options: &TokenOptions,
     ) -> Result<IssuedToken> {
-        Err(Error::internal("tokens are not set up"))
+        if let Some(builtin) = self.users.builtin() {
+            builtin.require_enabled(protocol.as_str())?;
+            return builtin.tokens.create(user, protocol.as_str(), options).await;
+        }
+        let text = self.create_token(user, protocol, options).await?;
+        let info = TokenInfo {
+            key: records::key_of(&records::sha256(text.expose())).to_owned(),
+            hint: String::new(),
+            user_id: user.to_owned(),
+            protocol: protocol.as_str().to_owned(),
+            name: options.name.clone(),
+            scopes: options.scopes.clone(),
+            readonly: options.readonly,
+            cidr: options.cidr.clone(),
+            created: self.clock.now(),
+            expires_at: options.expires_at,
+            last_used: None,
+            metadata: options.metadata.clone(),
+        };
+        Ok(IssuedToken { text, info })
     }
 
     /// Makes an OCI token (`createOciToken`): signed here, or by a custom provider's `createToken`.
@@ -191,84 +397,106 @@ impl Auth {
         scopes: &[String],
         lifetime: Duration,
     ) -> Result<Secret> {
-        self.sign_oci(user, scopes, lifetime)
+        let Users::Custom(custom) = &self.users else { return self.sign_oci(user, scopes, lifetime) };
+        let expires_at = Some(self.clock.now().plus(lifetime));
+        let options = TokenOptions { scopes: scopes.to_vec(), expires_at, ..TokenOptions::default() };
+        custom.create_token(user, jwt::PROTOCOL, &options).await
     }
 
-    /// A login by password from inside the process (`AuthManager.authenticate`): an unknown name is registered. A wrong password is
-    /// `None`, always.
-    pub async fn authenticate_in_process(&self, credentials: &Credentials) -> Result<Option<String>> {
-        self.provider.authenticate(credentials).await
+    /// A signed OCI token (HS256) for `user` (empty: anonymous) with the unified scopes and the equivalent `access` claim.
+    pub fn sign_oci(&self, user: &str, scopes: &[String], lifetime: Duration) -> Result<Secret> {
+        if !self.oci_enabled() {
+            return Err(Error::denied("OCI tokens are switched off by option `auth.ociTokens.enabled`"));
+        }
+        self.jwt.sign(user, scopes, lifetime)
     }
 
-    /// The token behind a text, if it is good now and, with `protocol`, good for that protocol (`AuthManager.validateToken`).
-    pub async fn validate_token(&self, token: &Secret, protocol: Option<&str>) -> Result<Option<AuthToken>> {
-        self.provider.validate_token(token, protocol).await
-    }
-
-    /// `AuthManager.authorize`: whether a token (`None`: nobody) may do `action` to `npm:package:name`. A text that is no resource or
-    /// no action is never allowed.
-    pub async fn authorize(&self, token: Option<&AuthToken>, resource: &str, action: &str) -> Result<bool> {
-        self.provider.authorize(token, resource, action).await
-    }
-
-    /// Ends a token, by its text.
+    /// Ends a token, by its text. A text that is no token is fine.
     pub async fn revoke_token(&self, token: &Secret) -> Result<()> {
-        self.provider.revoke_token(token).await
+        match (self.users.builtin(), self.jwt.verify(token)) {
+            (Some(builtin), Verdict::Good(verified)) => {
+                builtin.tokens.revoke_signed(&verified.id, verified.ends).await
+            }
+            _ => self.users.provider().revoke_token(token).await,
+        }
     }
 
     /// Ends a user's token by its key; `false` if the user has no such token.
-    pub async fn revoke_key(&self, _user: &str, _key: &str) -> Result<bool> {
-        Ok(false)
+    pub async fn revoke_key(&self, user: &str, key: &str) -> Result<bool> {
+        match self.users.builtin() {
+            Some(builtin) => builtin.tokens.revoke_key(user, key).await,
+            None => Ok(false),
+        }
     }
 
     /// A user's tokens (`AuthManager.listUserTokens`); key, name and dates are in the metadata.
     pub async fn list_user_tokens(&self, user: &str) -> Result<Vec<AuthToken>> {
-        Ok(self.provider.list_user_tokens(user).await?.unwrap_or_default())
+        Ok(self.users.provider().list_user_tokens(user).await?.unwrap_or_default())
     }
 
     /// A user's tokens as lists show them, oldest first.
-    pub async fn list_tokens(&self, _user: &str) -> Result<Vec<TokenInfo>> {
-        Ok(Vec::new())
+    pub async fn list_tokens(&self, user: &str) -> Result<Vec<TokenInfo>> {
+        match self.users.builtin() {
+            Some(builtin) => builtin.tokens.list(user).await,
+            None => Ok(self.list_user_tokens(user).await?.into_iter().map(tokens::from_provider).collect()),
+        }
     }
 
     /// Adds a user, or gives one a new password. For the command line; names are checked.
-    pub async fn add_user(&self, _name: &str, _password: &Secret) -> Result<()> {
-        Err(Error::new(Kind::Unsupported, "this auth provider keeps its users elsewhere"))
+    pub async fn add_user(&self, name: &str, password: &Secret) -> Result<()> {
+        self.users.builtin().ok_or_else(builtin::elsewhere)?.add_user(name, password).await
+    }
+
+    /// Forgets a user and ends all tokens; `false` if there is no such user. Signed OCI tokens live on for their minutes.
+    pub async fn remove_user(&self, name: &str) -> Result<bool> {
+        self.users.builtin().ok_or_else(builtin::elsewhere)?.remove_user(name).await
     }
 
     /// Whether there is a user of this name; `None` when the provider can't tell.
-    pub async fn has_user(&self, _name: &str) -> Result<Option<bool>> {
-        Ok(None)
+    pub async fn has_user(&self, name: &str) -> Result<Option<bool>> {
+        match self.users.builtin() {
+            Some(builtin) => builtin.has_user(name).await.map(Some),
+            None => Ok(None),
+        }
     }
 
-    /// Every user of the built-in provider, sorted.
+    /// Every user of the built-in provider, sorted; ids that only have tokens included.
     pub async fn list_users(&self) -> Result<Vec<String>> {
-        Err(Error::new(Kind::Unsupported, "this auth provider keeps its users elsewhere"))
+        self.users.builtin().ok_or_else(builtin::elsewhere)?.list_users().await
     }
 
     /// Whether new tokens of a protocol only read unless asked otherwise (`npmTokens.defaultReadonly`).
-    pub fn default_readonly(&self, _protocol: ProtocolName) -> bool {
-        false
+    pub fn default_readonly(&self, protocol: ProtocolName) -> bool {
+        builtin::tokens_config(&self.config, protocol.as_str()).is_some_and(|config| config.default_readonly)
     }
 
     /// `service` of OCI challenges and tokens: as configured, else `smartregistry`.
     pub fn oci_service(&self) -> &str {
-        "smartregistry"
+        self.jwt.service()
     }
 
-    /// A signed OCI token (HS256) for `user` (empty: anonymous) with the unified scopes and the equivalent `access` claim.
-    pub fn sign_oci(&self, _user: &str, _scopes: &[String], _lifetime: Duration) -> Result<Secret> {
-        Err(Error::internal("OCI tokens are not set up"))
+    fn oci_enabled(&self) -> bool {
+        self.config.oci_tokens.enabled.unwrap_or(true)
     }
 
     /// A refresh token for whoever logged in as `identity`: kept as a record, good for [`Auth::redeem_refresh_token`] alone, and ended
-    /// with the token or the password that it came from. `None` for an identity that can't have one.
-    pub async fn create_refresh_token(&self, _identity: &Identity) -> Result<Option<Secret>> {
-        Ok(None)
+    /// with the token or the password that it came from, or by [`Auth::revoke_token`]. `None` for an identity that can't have one.
+    pub async fn create_refresh_token(&self, identity: &Identity) -> Result<Option<Secret>> {
+        let (Some(builtin), Some(token)) = (self.users.builtin(), identity.token()) else { return Ok(None) };
+        let Some(origin) = builtin.origin(token).await?.filter(|_| self.oci_enabled()) else {
+            return Ok(None);
+        };
+        let lifetime = token.expires_at.map_or(REFRESH, |end| end.since(self.clock.now()).min(REFRESH));
+        builtin.tokens.create_refresh(token, jwt::PROTOCOL, origin, lifetime).await.map(Some)
     }
 
     /// The identity that a refresh token stands for; [`Identity::Rejected`] if it is no good.
-    pub async fn redeem_refresh_token(&self, _token: &Secret, _client: Option<IpAddr>) -> Result<Identity> {
-        Ok(Identity::Rejected)
+    pub async fn redeem_refresh_token(&self, token: &Secret, client: Option<IpAddr>) -> Result<Identity> {
+        let Some(builtin) = self.users.builtin() else { return Ok(Identity::Rejected) };
+        let found = builtin.tokens.redeem(token, client).await?;
+        Ok(found.map_or(Identity::Rejected, |token| Identity::Known(Arc::new(token))))
     }
 }
+
+/// How long a refresh token lives. Docker keeps it in place of the password, so its end is the next `docker login`.
+const REFRESH: Duration = Duration::from_secs(90 * 24 * 60 * 60);

@@ -101,6 +101,13 @@ impl Storage {
         }
     }
 
+    /// Deletes a document, and forgets it here at once; other processes forget it within the metadata TTL. One that isn't there is fine.
+    pub async fn delete_document(&self, key: &Key) -> Result<()> {
+        self.0.store.delete(key).await?;
+        self.0.documents.forget(key);
+        Ok(())
+    }
+
     /// Reads and parses a document, past the cache.
     async fn load<D: Document>(&self, key: &Key, options: GetOptions) -> Result<Arc<Loaded<D>>, Missing> {
         let found = match self.0.store.get(key, options).await {

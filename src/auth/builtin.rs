@@ -1,0 +1,275 @@
+//! The built-in provider: users with passwords, and their tokens.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use moka::sync::Cache;
+use sha2::{Digest, Sha256};
+
+use super::limiter::Limiter;
+use super::passwords::{MAX_LENGTH, Passwords};
+use super::provider::{AuthProvider, Credentials, TokenOptions};
+use super::records::{Origin, TokenBackend, sha256};
+use super::scope::{self, Resource, Scope};
+use super::tokens::{self, Tokens};
+use super::{Action, AuthToken};
+use crate::config::{AuthConfig, TokensConfig};
+use crate::core::error::{Error, Kind, Result};
+use crate::core::id;
+use crate::core::secret::Secret;
+use crate::core::time::Clock;
+
+/// How long the outcome of a password check is remembered, so that a client that sends Basic with every request waits for argon2 once.
+/// It is remembered together with the password's hash: a new password is in force within the metadata TTL.
+const CHECKED: Duration = Duration::from_secs(60);
+/// Outcomes remembered at most.
+const MAX_CHECKED: u64 = 10_000;
+
+/// Where a password came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Door {
+    /// The embedding application asks: an unknown name is registered.
+    Process,
+    /// A client asks: an unknown name is refused unless self-registration is on, and failures are counted.
+    Http(Option<IpAddr>),
+}
+
+/// Users and tokens of one registry.
+pub(super) struct Builtin {
+    backend: Arc<dyn TokenBackend>,
+    pub(super) tokens: Tokens,
+    passwords: Passwords,
+    limiter: Arc<Limiter>,
+    checked: Cache<[u8; 32], Checked>,
+    /// Of this process: what is remembered can't be compared with anything from outside.
+    salt: String,
+    config: AuthConfig,
+}
+
+/// The outcome of a check, against this hash (`None`: there was no such user).
+#[derive(Clone)]
+struct Checked {
+    phc: Option<Arc<str>>,
+    right: bool,
+}
+
+impl Builtin {
+    pub(super) fn new(
+        backend: Arc<dyn TokenBackend>,
+        config: &AuthConfig,
+        limiter: Arc<Limiter>,
+        clock: &Clock,
+        ttl: Duration,
+    ) -> Self {
+        Self {
+            tokens: Tokens::new(Arc::clone(&backend), clock.clone(), ttl),
+            backend,
+            passwords: Passwords::new(),
+            limiter,
+            checked: Cache::builder().max_capacity(MAX_CHECKED).time_to_live(CHECKED).build(),
+            salt: id::uuid(),
+            config: config.clone(),
+        }
+    }
+
+    /// The user's id, if the password is right.
+    ///
+    /// # Errors
+    /// 429 after too many failures.
+    pub(super) async fn log_in(&self, credentials: &Credentials, door: Door) -> Result<Option<String>> {
+        let Credentials { username, password, .. } = credentials;
+        if password.is_empty() || password.expose().len() > MAX_LENGTH || !is_name(username) {
+            return Ok(None);
+        }
+        let phc = self.backend.password(username).await?;
+        let digest = self.digest(username, password);
+        let known = self.checked.get(&digest).filter(|seen| seen.phc.as_deref() == phc.as_deref());
+        let registers = phc.is_none() && self.registers(username, door);
+        if let Some(seen) = known.filter(|_| !registers) {
+            return Ok(seen.right.then(|| username.clone()));
+        }
+        let turn = self.passwords.turn().await?;
+        // Only now: of many tries that came at once, those that wait here see the failures of those before them.
+        if let Door::Http(client) = door {
+            self.limiter.check(username, client)?;
+        }
+        if registers {
+            let (hash, _turn) = self.passwords.hash(turn, password).await?;
+            if self.backend.set_password(username, hash, true).await? {
+                tracing::info!(user = username, "a new user was registered");
+                return Ok(Some(username.clone()));
+            }
+            // Somebody else was faster with this name; whose password it is will show.
+            return Box::pin(self.log_in(credentials, door)).await;
+        }
+        let (right, _turn) = self.passwords.verify(turn, password, phc.clone()).await?;
+        if let (false, Door::Http(client)) = (right, door) {
+            self.limiter.failed(username, client);
+        }
+        self.checked.insert(digest, Checked { phc: phc.map(Arc::from), right });
+        Ok(right.then(|| username.clone()))
+    }
+
+    fn registers(&self, username: &str, door: Door) -> bool {
+        match door {
+            Door::Process => true,
+            // Strangers get plain names: one that only looks like another's is a trap.
+            Door::Http(_) => self.config.self_registration && username.is_ascii(),
+        }
+    }
+
+    fn digest(&self, username: &str, password: &Secret) -> [u8; 32] {
+        Sha256::new()
+            .chain_update(&self.salt)
+            .chain_update((username.len() as u64).to_le_bytes())
+            .chain_update(username)
+            .chain_update(password.expose())
+            .finalize()
+            .into()
+    }
+
+    /// The access token behind a text, used from `client`; with `protocol`, only if it is of any use there.
+    pub(super) async fn find_token(
+        &self,
+        text: &Secret,
+        protocol: Option<&str>,
+        client: Option<IpAddr>,
+    ) -> Result<Option<AuthToken>> {
+        let found = self.tokens.find(text, client).await?;
+        Ok(found.filter(|token| {
+            token.kind.as_deref().is_none_or(|kind| self.enabled(kind)) && good_for(token, protocol)
+        }))
+    }
+
+    /// Makes sure that tokens of a protocol may be made.
+    pub(super) fn require_enabled(&self, protocol: &str) -> Result<()> {
+        if self.enabled(protocol) {
+            return Ok(());
+        }
+        Err(Error::denied(format!(
+            "{protocol} tokens are switched off by option `auth.{protocol}Tokens.enabled`"
+        )))
+    }
+
+    fn enabled(&self, protocol: &str) -> bool {
+        tokens_config(&self.config, protocol).and_then(|config| config.enabled).unwrap_or(true)
+    }
+
+    /// Gives a user a password, a new user too.
+    pub(super) async fn add_user(&self, name: &str, password: &Secret) -> Result<()> {
+        check_name(name)?;
+        if password.is_empty() || password.expose().len() > MAX_LENGTH {
+            return Err(Error::invalid(format!("a password has 1 to {MAX_LENGTH} bytes")));
+        }
+        let turn = self.passwords.turn().await?;
+        let (hash, _turn) = self.passwords.hash(turn, password).await?;
+        self.backend.set_password(name, hash, false).await.map(drop)
+    }
+
+    /// Forgets a user, and ends all tokens.
+    pub(super) async fn remove_user(&self, name: &str) -> Result<bool> {
+        if self.backend.find_user(name).await?.is_none() {
+            return Ok(false);
+        }
+        self.backend.remove_user(name).await?;
+        self.tokens.forget_all();
+        Ok(true)
+    }
+
+    pub(super) async fn has_user(&self, name: &str) -> Result<bool> {
+        Ok(self.backend.password(name).await?.is_some())
+    }
+
+    pub(super) async fn list_users(&self) -> Result<Vec<String>> {
+        self.backend.user_names().await
+    }
+
+    /// What a refresh token for this identity hangs on.
+    pub(super) async fn origin(&self, token: &AuthToken) -> Result<Option<Origin>> {
+        if token.is_password() {
+            let phc = self.backend.password(&token.user_id).await?;
+            return Ok(phc.map(|phc| Origin::Password(sha256(&phc))));
+        }
+        let key = token.metadata.as_ref().and_then(|all| all.get("key")).and_then(|key| key.as_str());
+        Ok(key.map(|key| Origin::Token(key.to_owned())))
+    }
+}
+
+/// Whether a token is of any use to a protocol: made for it, or with a scope for it.
+pub(super) fn good_for(token: &AuthToken, protocol: Option<&str>) -> bool {
+    protocol.is_none_or(|protocol| {
+        token.kind.as_deref() == Some(protocol)
+            || token.scopes.iter().filter_map(|text| Scope::parse(text)).any(|scope| scope.covers(protocol))
+    })
+}
+
+/// The configuration of a protocol's tokens, if it has any.
+pub(super) fn tokens_config<'a>(config: &'a AuthConfig, protocol: &str) -> Option<&'a TokensConfig> {
+    Some(match protocol {
+        "npm" => &config.npm_tokens,
+        "oci" => &config.oci_tokens,
+        "maven" => &config.maven_tokens,
+        "cargo" => &config.cargo_tokens,
+        "composer" => &config.composer_tokens,
+        "pypi" => &config.pypi_tokens,
+        "rubygems" => &config.rubygems_tokens,
+        _ => return None,
+    })
+}
+
+fn is_name(name: &str) -> bool {
+    check_name(name).is_ok()
+}
+
+/// A user name: letters, digits and `. _ - + @ ~`, beginning with a letter or digit. So it needs no escaping in a URL, has no colon that
+/// Basic would cut, and is none of the placeholders (`_`, `__token__`).
+fn check_name(name: &str) -> Result<()> {
+    let plain = |c: char| c.is_alphanumeric() || "._-+@~".contains(c);
+    if name.starts_with(char::is_alphanumeric) && name.len() <= 128 && name.chars().all(plain) {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        "a user name has 1 to 128 letters, digits and `._-+@~`, and begins with a letter or a digit",
+    ))
+}
+
+#[async_trait]
+impl AuthProvider for Builtin {
+    async fn authenticate(&self, credentials: &Credentials) -> Result<Option<String>> {
+        self.log_in(credentials, Door::Process).await
+    }
+
+    async fn validate_token(&self, token: &Secret, protocol: Option<&str>) -> Result<Option<AuthToken>> {
+        self.find_token(token, protocol, None).await
+    }
+
+    async fn create_token(&self, user_id: &str, protocol: &str, options: &TokenOptions) -> Result<Secret> {
+        self.require_enabled(protocol)?;
+        Ok(self.tokens.create(user_id, protocol, options).await?.text)
+    }
+
+    async fn revoke_token(&self, token: &Secret) -> Result<()> {
+        self.tokens.revoke(token).await
+    }
+
+    /// Scopes alone: what is public is [`super::Auth`]'s business.
+    async fn authorize(&self, token: Option<&AuthToken>, resource: &str, action: &str) -> Result<bool> {
+        let (Some(token), Some(resource), Some(action)) =
+            (token, Resource::parse(resource), Action::parse(action))
+        else {
+            return Ok(false);
+        };
+        Ok(scope::grants(&token.scopes, token.readonly, &resource, action))
+    }
+
+    async fn list_user_tokens(&self, user_id: &str) -> Result<Option<Vec<AuthToken>>> {
+        Ok(Some(self.tokens.list(user_id).await?.into_iter().map(tokens::listed).collect()))
+    }
+}
+
+/// 501 of what only the built-in provider does.
+pub(super) fn elsewhere() -> Error {
+    Error::new(Kind::Unsupported, "this registry's users are kept by its own auth provider")
+}

@@ -1,0 +1,1 @@
+//! What [`super::Auth`] promises, seen from outside.
