@@ -18,7 +18,8 @@ function tokenOut(native) {
   if (!native) return null;
   const { kind, userId, scopes, readonly, expiresAt, metadata } = native;
   /** @type {any} */
-  const token = { type: kind, userId, scopes, readonly };
+  const token = { userId, scopes, readonly };
+  if (kind) token.type = kind;
   if (expiresAt !== undefined && expiresAt !== null) token.expiresAt = new Date(expiresAt);
   if (metadata) token.metadata = JSON.parse(metadata);
   return token;

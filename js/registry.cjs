@@ -10,6 +10,7 @@ const { nodeHandler } = require('./node-handler.cjs');
 const { configJson } = require('./config.cjs');
 const { authManager } = require('./auth.cjs');
 const { registryStorage } = require('./storage.cjs');
+const { extensions } = require('./callbacks.cjs');
 const { listen } = require('./server.cjs');
 const { protocolClasses, make } = require('./protocols.cjs');
 
@@ -41,7 +42,8 @@ class SmartRegistry {
   constructor(config) {
     this.#config = config;
     const text = configJson(config);
-    this.#native = call(() => binding.createRegistry(text), SmartRegistry);
+    const own = extensions(config);
+    this.#native = call(() => binding.createRegistry(text, own), SmartRegistry);
   }
 
   /** Connects storage and auth. Calling it again waits for the same start; after a failed one it tries anew. */

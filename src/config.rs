@@ -244,6 +244,8 @@ pub struct Limits {
     pub upload_memory: u64,
     /// Milliseconds for which a cached document is served unchecked.
     pub metadata_ttl_ms: u64,
+    /// Milliseconds that a storage hook may take.
+    pub hook_timeout_ms: u64,
     /// Milliseconds after which the body of an answer that nobody reads is given up.
     pub body_idle_ms: u64,
 }
@@ -260,6 +262,7 @@ impl Default for Limits {
             cache: 64 << 20,
             upload_memory: 512 << 20,
             metadata_ttl_ms: 1000,
+            hook_timeout_ms: 30_000,
             body_idle_ms: 300_000,
         }
     }

@@ -12,6 +12,8 @@ const UNITS = { s: 1000, m: 60_000, h: 3_600_000, d: DAY, w: 7 * DAY, y: 365 * D
 /** Runs `work` with the users and tokens of the data that `options` name. */
 async function withAuth(options, work) {
   const config = await loadConfig(options);
+  // Only users and tokens are wanted: no protocol, and none of what protocols need.
+  for (const name of PROTOCOLS) delete config[name];
   const registry = binding.createRegistry(configJson(config));
   try {
     await registry.init();

@@ -7,7 +7,10 @@
 #![allow(unsafe_code, clippy::needless_pass_by_value)]
 
 mod auth_manager;
+mod auth_provider;
+mod callback;
 mod error;
+mod hooks;
 mod registry;
 mod request;
 mod response;

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use napi::Env;
-use napi::bindgen_prelude::{ClassInstance, PromiseRaw};
+use napi::bindgen_prelude::{ClassInstance, Object, PromiseRaw};
 use napi_derive::napi;
 use parking_lot::Mutex;
 
 use super::auth_manager::NativeAuth;
+use super::auth_provider::JsAuthProvider;
 use super::error::Out;
+use super::hooks::JsHooks;
 use super::request::{self, NativeBody, NativeExtra, Parts};
 use super::response::{self, NativeResponse};
 use super::runtime::promise;
@@ -28,17 +30,29 @@ pub struct NativeRegistry {
     idle: Duration,
 }
 
-/// Reads the configuration and builds the layers. Does no IO.
+/// Reads the configuration and builds the layers. Does no IO. `extensions` holds the wrapped methods of the application's objects.
 #[napi(catch_unwind)]
-pub fn create_registry(config: String) -> Out<NativeRegistry> {
-    Out(build(&config))
-}
-
-fn build(config: &str) -> Result<NativeRegistry> {
-    let config = Config::from_json(config)?;
+pub fn create_registry(config: String, extensions: Option<Object<'_>>) -> napi::Result<Out<NativeRegistry>> {
+    let config = match Config::from_json(&config) {
+        Ok(config) => config,
+        Err(error) => return Ok(Out(Err(error))),
+    };
+    let mut own = Extensions::default();
+    if let Some(given) = extensions {
+        if let Some(provider) = given.get::<Object<'_>>("authProvider")? {
+            own.auth_provider = Some(Arc::new(JsAuthProvider::new(&provider)?));
+        }
+        if let Some(hooks) = given.get::<Object<'_>>("storageHooks")? {
+            let limit = Duration::from_millis(config.limits.hook_timeout_ms);
+            own.hooks = Some(Arc::new(JsHooks::new(&hooks, limit)?));
+        }
+    }
     let idle = Duration::from_millis(config.limits.body_idle_ms);
-    let registry = Registry::new(&config, Extensions::default())?;
-    Ok(NativeRegistry { registry: Mutex::new(Some(Arc::new(registry))), live: Arc::default(), idle })
+    Ok(Out(Registry::new(&config, own).map(|registry| NativeRegistry {
+        registry: Mutex::new(Some(Arc::new(registry))),
+        live: Arc::default(),
+        idle,
+    })))
 }
 
 #[napi]
