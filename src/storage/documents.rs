@@ -1,31 +1,65 @@
 //! The cache of shared documents: parsed once per version, revalidated by version, bounded in bytes.
+//!
+//! A write of this process is in the cache before it is answered, and nothing that was read earlier can push it out again: each key
+//! has an epoch that a write moves on, and a load that began in an older epoch is handed to those who asked, but not kept.
 
-use std::any::Any;
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use futures_util::StreamExt;
+use bytes::{Bytes, BytesMut};
+use futures_util::future::{BoxFuture, FutureExt, Shared, WeakShared};
+use futures_util::stream::StreamExt;
 use moka::sync::Cache;
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use super::document::{Document, Loaded};
-use super::store::{GetOptions, Version};
-use super::{Key, Storage, StoreError};
+use super::error::repeat;
+use super::store::{CasLevel, GetOptions, ObjectMeta};
+use super::{Found, Key, Storage, StoreError};
 use crate::core::error::{Error, Result};
+
+/// A document may be missing for this long after the store said so, at most; a write of this process ends it at once.
+const NEGATIVE_TTL: Duration = Duration::from_secs(1);
+/// Documents beyond this many bytes are parsed and written off the async threads.
+pub(super) const HEAVY: u64 = 256 << 10;
+/// How many of those at once: each holds its text and its parsed form.
+const HEAVY_AT_ONCE: usize = 4;
+/// How many locks the epochs are spread over.
+const SHARDS: usize = 64;
+/// Rereads of a document that came torn from a store without atomic replacement, and the pause between.
+const TORN_READS: usize = 3;
+const TORN_PAUSE: Duration = Duration::from_millis(50);
 
 /// What the cache holds for a key.
 #[derive(Clone)]
 struct Entry {
-    /// `Arc<Loaded<D>>` behind a type that the cache needn't know.
-    loaded: Arc<dyn Any + Send + Sync>,
-    version: Version,
+    /// `Arc<Loaded<D>>` behind a type that the cache needn't know; `None` if there is no such document.
+    loaded: Option<Arc<dyn Any + Send + Sync>>,
     size: u64,
     checked: Instant,
 }
 
+/// A load that several wait for.
+struct Flight {
+    number: u64,
+    epoch: u64,
+    /// `WeakShared<Load<D>>`: it lives as long as somebody waits.
+    load: Box<dyn Any + Send>,
+}
+
+type Load<D> = BoxFuture<'static, Result<Option<Arc<Loaded<D>>>, Arc<Error>>>;
+
 pub(super) struct Documents {
     cache: Cache<Key, Entry>,
     ttl: Duration,
+    epochs: Vec<Mutex<u64>>,
+    hasher: RandomState,
+    flights: Mutex<HashMap<(Key, TypeId), Flight>>,
+    heavy: Arc<Semaphore>,
 }
 
 impl Documents {
@@ -33,72 +67,187 @@ impl Documents {
         let cache = Cache::builder()
             .max_capacity(bytes)
             // A parsed document takes about twice its text; a key and its bookkeeping a few hundred bytes.
-            .weigher(|_, entry: &Entry| u32::try_from(entry.size * 2 + 512).unwrap_or(u32::MAX))
+            .weigher(|key: &Key, entry: &Entry| {
+                let weight = entry.size.saturating_mul(2).saturating_add(key.as_str().len() as u64 + 512);
+                u32::try_from(weight).unwrap_or(u32::MAX)
+            })
             .build();
-        Self { cache, ttl }
+        Self {
+            cache,
+            ttl,
+            epochs: (0..SHARDS).map(|_| Mutex::new(0)).collect(),
+            hasher: RandomState::new(),
+            flights: Mutex::default(),
+            heavy: Arc::new(Semaphore::new(HEAVY_AT_ONCE)),
+        }
     }
 
-    /// The newest document this process knows of, and whether it may be used without asking.
-    fn cached<D: Document>(&self, key: &Key) -> Option<(Arc<Loaded<D>>, bool)> {
+    /// The newest that this process knows of the document, and whether it may be used without asking.
+    pub(super) fn cached<D: Document>(&self, key: &Key) -> Option<(Option<Arc<Loaded<D>>>, bool)> {
         let entry = self.cache.get(key)?;
-        let fresh = entry.checked.elapsed() < self.ttl;
-        entry.loaded.downcast::<Loaded<D>>().ok().map(|loaded| (loaded, fresh))
+        let age = entry.checked.elapsed();
+        match entry.loaded {
+            Some(loaded) => loaded.downcast().ok().map(|loaded| (Some(loaded), age < self.ttl)),
+            None => Some((None, age < self.ttl.min(NEGATIVE_TTL))),
+        }
     }
 
-    pub(super) fn insert<D: Document>(&self, key: &Key, loaded: &Arc<Loaded<D>>) {
+    /// Keeps what this process has just written.
+    pub(super) fn written<D: Document>(&self, key: &Key, loaded: &Arc<Loaded<D>>) {
+        if let Some(shard) = self.shard(key) {
+            let mut epoch = shard.lock();
+            *epoch += 1;
+            self.insert(key, Some(loaded));
+        }
+    }
+
+    /// Keeps what was read since `epoch`, unless something was written meanwhile.
+    fn read<D: Document>(&self, key: &Key, loaded: Option<&Arc<Loaded<D>>>, since: u64) {
+        if let Some(shard) = self.shard(key) {
+            let epoch = shard.lock();
+            if *epoch == since {
+                self.insert(key, loaded);
+            }
+        }
+    }
+
+    fn insert<D: Document>(&self, key: &Key, loaded: Option<&Arc<Loaded<D>>>) {
         let entry = Entry {
-            loaded: Arc::clone(loaded) as Arc<dyn Any + Send + Sync>,
-            version: loaded.version.clone(),
-            size: loaded.size,
+            loaded: loaded.map(|loaded| Arc::clone(loaded) as Arc<dyn Any + Send + Sync>),
+            size: loaded.map_or(0, |loaded| loaded.size),
             checked: Instant::now(),
         };
         self.cache.insert(key.clone(), entry);
     }
 
+    /// Forgets what is known: the object was written or deleted past the documents.
     pub(super) fn forget(&self, key: &Key) {
-        self.cache.invalidate(key);
+        if let Some(shard) = self.shard(key) {
+            let mut epoch = shard.lock();
+            *epoch += 1;
+            self.cache.invalidate(key);
+        }
     }
 
-    /// The version that is cached, for a conditional read.
-    fn version(&self, key: &Key) -> Option<Version> {
-        self.cache.get(key).map(|entry| entry.version)
+    fn epoch(&self, key: &Key) -> u64 {
+        self.shard(key).map_or(0, |shard| *shard.lock())
+    }
+
+    fn shard(&self, key: &Key) -> Option<&Mutex<u64>> {
+        self.epochs.get(self.hasher.hash_one(key) as usize % SHARDS)
+    }
+
+    /// Runs `job` here if it has few bytes to work on, else where it may take its time.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        bytes: u64,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        if bytes <= HEAVY {
+            return Ok(job());
+        }
+        let closed = |_| Error::unavailable("the registry is shutting down");
+        let permit = Arc::clone(&self.heavy).acquire_owned().await.map_err(closed)?;
+        let run = move || {
+            let _permit = permit;
+            job()
+        };
+        tokio::task::spawn_blocking(run)
+            .await
+            .map_err(|error| Error::internal("work on a document failed").with_source(error))
+    }
+}
+
+/// Takes a flight off the board when the last who waited for it leaves, arrived or not.
+struct Waiting<'a, D: Document> {
+    documents: &'a Documents,
+    id: (Key, TypeId),
+    number: u64,
+    load: Option<Shared<Load<D>>>,
+}
+
+impl<D: Document> Drop for Waiting<'_, D> {
+    fn drop(&mut self) {
+        self.load = None;
+        let mut flights = self.documents.flights.lock();
+        let over = flights.get(&self.id).is_some_and(|flight| {
+            let load = flight.load.downcast_ref::<WeakShared<Load<D>>>();
+            flight.number == self.number && load.is_none_or(|load| load.upgrade().is_none())
+        });
+        if over {
+            flights.remove(&self.id);
+        }
     }
 }
 
 impl Storage {
-    /// A shared document, from memory if it was checked within the metadata TTL; `None` if there is none.
+    /// A shared document, from memory if it was checked within the metadata TTL; `None` if there is none. Those who ask at the same
+    /// time share one read; whoever goes away doesn't take it from the others.
     pub async fn document<D: Document>(&self, key: &Key) -> Result<Option<Arc<Loaded<D>>>> {
-        match self.0.documents.cached(key) {
-            Some((loaded, true)) => Ok(Some(loaded)),
-            _ => self.document_revalidated(key).await,
+        if let Some((loaded, true)) = self.0.documents.cached(key) {
+            return Ok(loaded);
         }
+        let waiting = self.join(key);
+        let load = waiting.load.clone();
+        match load {
+            Some(load) => load.await.map_err(|error| repeat(&error)),
+            None => self.document_revalidated(key).await,
+        }
+    }
+
+    /// Joins the load of a document that is under way, or begins one.
+    fn join<D: Document>(&self, key: &Key) -> Waiting<'_, D> {
+        let documents = &self.0.documents;
+        let id = (key.clone(), TypeId::of::<D>());
+        let epoch = documents.epoch(key);
+        let mut flights = documents.flights.lock();
+        let last = flights.get(&id).map_or(0, |flight| flight.number);
+        // A load that began before a write of ours must not answer who asks after it.
+        if let Some(flight) = flights.get(&id).filter(|flight| flight.epoch == epoch)
+            && let Some(load) =
+                flight.load.downcast_ref::<WeakShared<Load<D>>>().and_then(WeakShared::upgrade)
+        {
+            return Waiting { documents, id, number: last, load: Some(load) };
+        }
+        let (storage, name) = (self.clone(), key.clone());
+        let load: Load<D> =
+            async move { storage.document_revalidated(&name).await.map_err(Arc::new) }.boxed();
+        let load = load.shared();
+        let number = last + 1;
+        if let Some(weak) = load.downgrade() {
+            flights.insert(id.clone(), Flight { number, epoch, load: Box::new(weak) });
+        }
+        Waiting { documents, id, number, load: Some(load) }
     }
 
     /// The document as the store has it now: one conditional read.
     pub async fn document_revalidated<D: Document>(&self, key: &Key) -> Result<Option<Arc<Loaded<D>>>> {
-        let known = self.0.documents.cached::<D>(key).map(|(loaded, _)| loaded);
-        let options = GetOptions {
-            if_none_match: known.as_ref().and_then(|_| self.0.documents.version(key)),
-            ..GetOptions::default()
+        self.reload(key, true).await.map(|(loaded, _)| loaded)
+    }
+
+    /// The same, with the metadata of the object unless it is the one that was known, which is only asked for if `conditional`.
+    pub(super) async fn reload<D: Document>(
+        &self,
+        key: &Key,
+        conditional: bool,
+    ) -> Result<(Option<Arc<Loaded<D>>>, Option<ObjectMeta>)> {
+        let documents = &self.0.documents;
+        let epoch = documents.epoch(key);
+        let cached = documents.cached::<D>(key).filter(|_| conditional);
+        let known = cached.and_then(|(loaded, _)| loaded);
+        let if_none_match = known.as_ref().map(|loaded| loaded.version.clone());
+        let options = GetOptions { if_none_match, ..GetOptions::default() };
+        let (loaded, meta) = match self.load(key, options).await {
+            Ok((loaded, meta)) => (Some(loaded), Some(meta)),
+            Err(Missing::NotFound) => (None, None),
+            Err(Missing::NotModified) if known.is_some() => (known, None),
+            Err(Missing::NotModified) => {
+                return Err(Error::internal("the store answered not modified to a plain read"));
+            }
+            Err(Missing::Error(error)) => return Err(error),
         };
-        match self.load(key, options).await {
-            Ok(loaded) => {
-                self.0.documents.insert(key, &loaded);
-                Ok(Some(loaded))
-            }
-            Err(Missing::NotModified) => match known {
-                Some(loaded) => {
-                    self.0.documents.insert(key, &loaded);
-                    Ok(Some(loaded))
-                }
-                None => Err(Error::internal("the store answered not modified to a plain read")),
-            },
-            Err(Missing::NotFound) => {
-                self.0.documents.forget(key);
-                Ok(None)
-            }
-            Err(Missing::Error(error)) => Err(error),
-        }
+        documents.read(key, loaded.as_ref(), epoch);
+        Ok((loaded, meta))
     }
 
     /// Deletes a document, and forgets it here at once; other processes forget it within the metadata TTL. One that isn't there is fine.
@@ -109,16 +258,40 @@ impl Storage {
     }
 
     /// Reads and parses a document, past the cache.
-    async fn load<D: Document>(&self, key: &Key, options: GetOptions) -> Result<Arc<Loaded<D>>, Missing> {
-        let found = match self.0.store.get(key, options).await {
-            Ok(found) => found,
-            Err(StoreError::NotFound) => return Err(Missing::NotFound),
-            Err(StoreError::NotModified) => return Err(Missing::NotModified),
-            Err(error) => return Err(Missing::Error(error.into())),
-        };
-        let bytes = whole(found, D::NAME, D::LIMIT).await.map_err(Missing::Error)?;
-        let loaded = parse(bytes.0, bytes.1).map_err(Missing::Error)?;
-        Ok(Arc::new(loaded))
+    async fn load<D: Document>(
+        &self,
+        key: &Key,
+        options: GetOptions,
+    ) -> Result<(Arc<Loaded<D>>, ObjectMeta), Missing> {
+        // Such a store may show a document while it is being replaced.
+        let tries = if self.0.store.capabilities().cas == CasLevel::L2 { TORN_READS } else { 0 };
+        for left in (0..=tries).rev() {
+            let found = match self.0.store.get(key, options.clone()).await {
+                Ok(found) => found,
+                Err(StoreError::NotFound) => return Err(Missing::NotFound),
+                Err(StoreError::NotModified) => return Err(Missing::NotModified),
+                Err(error) => return Err(Missing::Error(error.into())),
+            };
+            let meta = found.meta.clone();
+            let parsed = match whole(found, D::NAME, D::LIMIT).await {
+                Ok(bytes) => self.parse(bytes, &meta).await,
+                Err(error) => Err(error),
+            };
+            match parsed {
+                Ok(loaded) => return Ok((Arc::new(loaded), meta)),
+                Err(error) if left == 0 => return Err(Missing::Error(error)),
+                Err(_) => tokio::time::sleep(TORN_PAUSE).await,
+            }
+        }
+        Err(Missing::Error(Error::unavailable("the document could not be read; try again")))
+    }
+
+    async fn parse<D: Document>(&self, bytes: Bytes, meta: &ObjectMeta) -> Result<Loaded<D>> {
+        let (size, version) = (bytes.len() as u64, meta.version.clone());
+        // Other programs write it.
+        let bytes = if bytes.starts_with(b"\xef\xbb\xbf") { bytes.slice(3..) } else { bytes };
+        let document = self.0.documents.run(size, move || D::parse(&bytes)).await??;
+        Ok(Loaded { document, version, size })
     }
 }
 
@@ -128,25 +301,29 @@ enum Missing {
     Error(Error),
 }
 
-/// Reads a found object whole, within `limit`.
-pub(super) async fn whole(found: super::Found, name: &str, limit: u64) -> Result<(Bytes, Version)> {
-    if found.meta.size > limit {
+/// Reads a found object whole, within `limit`; one that comes in one piece is not copied.
+pub(super) async fn whole(found: Found, name: &str, limit: u64) -> Result<Bytes> {
+    let size = found.range.len();
+    if size > limit {
         return Err(Error::internal(format!("the stored {name} is larger than the limit of {limit} bytes")));
     }
-    let version = found.meta.version;
     let mut body = found.body;
-    let mut bytes = bytes::BytesMut::with_capacity(found.meta.size as usize);
-    while let Some(chunk) = body.next().await {
-        bytes.extend_from_slice(&chunk?);
-    }
-    if bytes.len() as u64 != found.meta.size {
+    let first = body.next().await.transpose()?.unwrap_or_default();
+    let bytes = if first.len() as u64 == size {
+        first
+    } else {
+        let mut bytes = BytesMut::with_capacity(size as usize);
+        bytes.extend_from_slice(&first);
+        while let Some(chunk) = body.next().await {
+            bytes.extend_from_slice(&chunk?);
+        }
+        bytes.freeze()
+    };
+    if bytes.len() as u64 != size {
         return Err(Error::unavailable(format!("the stored {name} came incomplete; try again")));
     }
-    Ok((bytes.freeze(), version))
+    Ok(bytes)
 }
 
-pub(super) fn parse<D: Document>(bytes: Bytes, version: Version) -> Result<Loaded<D>> {
-    let size = bytes.len() as u64;
-    let bytes = if bytes.starts_with(b"\xef\xbb\xbf") { bytes.slice(3..) } else { bytes };
-    Ok(Loaded { document: D::parse(&bytes)?, version, size })
-}
+#[cfg(test)]
+mod tests;

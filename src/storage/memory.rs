@@ -24,6 +24,7 @@ pub struct MemoryStore {
     clock: Clock,
     requests: AtomicU64,
     part_size: Option<u64>,
+    cas: Option<CasLevel>,
 }
 
 #[derive(Default)]
@@ -49,6 +50,13 @@ impl MemoryStore {
         self
     }
 
+    /// With weaker conditional writes: at L2 every condition is ignored, as some servers do.
+    #[must_use]
+    pub fn with_cas(mut self, cas: CasLevel) -> Self {
+        self.cas = Some(cas);
+        self
+    }
+
     fn count(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
@@ -67,6 +75,7 @@ impl MemoryStore {
     fn write(&self, state: &mut State, key: &Key, data: Bytes, options: PutOptions) -> StoreResult<Version> {
         let present = state.objects.get(key).map(|(_, meta)| &meta.version);
         let holds = match &options.condition {
+            _ if self.cas == Some(CasLevel::L2) => true,
             Condition::Always => true,
             Condition::Absent => present.is_none(),
             Condition::Matches(version) => present == Some(version),
@@ -100,7 +109,7 @@ impl Store for MemoryStore {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            cas: CasLevel::L0,
+            cas: self.cas.unwrap_or(CasLevel::L0),
             part_size: self.part_size.unwrap_or(8 << 20),
             max_parts: 10_000,
             warnings: Vec::new(),

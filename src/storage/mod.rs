@@ -4,9 +4,12 @@
 //! group commit, the byte budget, the hooks. [`Objects`] is [`Storage`] seen by one request of one protocol: the only thing that
 //! protocols hold. Invariant: this layer knows no protocol by name.
 
+mod commit;
 mod document;
 mod documents;
 mod error;
+#[cfg(any(test, feature = "test-support"))]
+pub mod faulty;
 mod hooks;
 mod key;
 pub mod local;
@@ -24,6 +27,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+pub use commit::UpdateFigures;
 pub use document::{Document, Edit, Loaded};
 pub use error::StoreError;
 pub use hooks::{HookContext, Hooks, ObjectInfo, Operation, Verdict};
@@ -65,6 +69,7 @@ struct Inner {
     store: Arc<dyn Store>,
     documents: documents::Documents,
     updates: update::Updates,
+    figures: commit::Figures,
     budget: Arc<Semaphore>,
     hooks: Option<Arc<dyn Hooks>>,
     clock: Clock,
@@ -81,6 +86,7 @@ impl Storage {
         Self(Arc::new(Inner {
             documents: documents::Documents::new(limits.cache_bytes, limits.metadata_ttl),
             updates: update::Updates::default(),
+            figures: commit::Figures::default(),
             budget: Arc::new(Semaphore::new(limits.upload_bytes / BUDGET_UNIT)),
             store,
             hooks,

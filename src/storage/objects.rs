@@ -75,18 +75,25 @@ impl Objects {
         self.before(Operation::Put, key, info, Some(size)).await?;
         match self.storage.0.store.put(key, data.into(), options).await {
             Ok(version) => {
+                self.storage.0.documents.forget(key);
                 self.after(Operation::Put, key, info, Some(size)).await;
                 Ok(Some(version))
             }
             Err(StoreError::Precondition) => Ok(None),
-            Err(error) => Err(error.into()),
+            Err(error) => {
+                // It may have been written for all that.
+                self.storage.0.documents.forget(key);
+                Err(error.into())
+            }
         }
     }
 
     /// Deletes an object; one that isn't there is fine.
     pub async fn delete(&self, key: &Key, info: &ObjectInfo) -> Result<()> {
         self.before(Operation::Delete, key, info, None).await?;
-        self.storage.0.store.delete(key).await?;
+        let deleted = self.storage.0.store.delete(key).await;
+        self.storage.0.documents.forget(key);
+        deleted?;
         self.after(Operation::Delete, key, info, None).await;
         Ok(())
     }

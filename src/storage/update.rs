@@ -1,30 +1,132 @@
 //! Read, change, write if unchanged, try again: the only way to change a shared document.
+//!
+//! Changes of one process to one key go through one queue: those that arrive while a write is under way become one write together
+//! ("group commit"). Sixty-four publishes of one package cost two or three writes, not sixty-four that fight each other. A change
+//! that was accepted into the queue is carried out even when nobody waits for it any more.
 
+use std::any::{Any, TypeId};
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
-use super::document::{Document, Edit, Loaded};
-use super::documents::{parse, whole};
-use super::store::{Condition, GetOptions, PutOptions};
-use super::{Key, Storage, StoreError};
+use super::commit::{Batch, Change, UpdateFigures};
+use super::document::{Document, Edit};
+use super::{Key, Storage};
 use crate::core::error::{Error, Result};
 
-/// Changes under way in this process, by key.
+/// Changes that wait in this process, by key and type of the document; each a `Batch<D>`. A key is here while a task works on it.
 #[derive(Default)]
 pub(super) struct Updates {
-    locks: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<()>>>>,
+    queues: Mutex<HashMap<(Key, TypeId), Box<dyn Any + Send>>>,
 }
 
-/// Rounds before a change gives up with 503.
-const ROUNDS: usize = 15;
+impl Updates {
+    /// Queues a change. `true` if nobody works on its key yet.
+    fn push<D: Document>(&self, id: &(Key, TypeId), change: Box<dyn Change<D>>) -> bool {
+        let mut queues = self.queues.lock();
+        if let Some(waiting) = queues.get_mut(id).and_then(|queue| queue.downcast_mut::<Batch<D>>()) {
+            waiting.push(change);
+            return false;
+        }
+        let first: Batch<D> = vec![change];
+        queues.insert(id.clone(), Box::new(first));
+        true
+    }
+
+    /// All that wait; when nobody does, the key is given up.
+    fn take<D: Document>(&self, id: &(Key, TypeId)) -> Option<Batch<D>> {
+        let mut queues = self.queues.lock();
+        let waiting = queues.get_mut(id).and_then(|queue| queue.downcast_mut::<Batch<D>>());
+        let batch = waiting.map(std::mem::take).filter(|batch| !batch.is_empty());
+        if batch.is_none() {
+            queues.remove(id);
+        }
+        batch
+    }
+
+    #[cfg(test)]
+    fn is_idle(&self) -> bool {
+        self.queues.lock().is_empty()
+    }
+}
+
+/// Gives a key up when its task ends otherwise than by finding nothing left to do: its runtime stops, or a panic.
+struct Worker<D: Document> {
+    storage: Storage,
+    id: (Key, TypeId),
+    /// Neither sends nor holds a document.
+    document: std::marker::PhantomData<fn() -> D>,
+}
+
+impl<D: Document> Drop for Worker<D> {
+    fn drop(&mut self) {
+        // Dropped changes tell those who wait for them.
+        while self.storage.0.updates.take::<D>(&self.id).is_some() {}
+    }
+}
+
+impl<D: Document> Worker<D> {
+    async fn run(self) {
+        // Whoever is about to ask for the same in this moment comes along.
+        tokio::task::yield_now().await;
+        while let Some(batch) = self.storage.0.updates.take::<D>(&self.id) {
+            self.storage.commit(&self.id.0, batch).await;
+        }
+    }
+}
+
+/// A change with the one who waits for it.
+struct Waiting<R, F> {
+    change: F,
+    answer: Option<Result<Edit<R>>>,
+    uncertain: bool,
+    reply: oneshot::Sender<Result<(R, Option<u64>)>>,
+}
+
+impl<D, R, F> Change<D> for Waiting<R, F>
+where
+    D: Document,
+    R: Send,
+    F: Fn(&mut D) -> Result<Edit<R>> + Send,
+{
+    fn apply(&mut self, document: &mut D) -> Option<bool> {
+        let answer = (self.change)(document);
+        let changed = answer.as_ref().ok().map(|edit| matches!(edit, Edit::Changed(_)));
+        self.answer = Some(answer);
+        changed
+    }
+
+    fn broken(&mut self) {
+        self.answer = Some(Err(Error::internal("a change of a document panicked")));
+    }
+
+    fn uncertain(&mut self) {
+        // A refused change was not part of the write.
+        self.uncertain |= matches!(self.answer, Some(Ok(Edit::Changed(_))));
+    }
+
+    fn settle(self: Box<Self>, size: u64) {
+        let answer = match self.answer {
+            Some(Ok(Edit::Changed(answer))) => Ok((answer, Some(size))),
+            // Finding it done means that the write whose outcome was unknown has arrived, if there was one.
+            Some(Ok(Edit::Unchanged(answer))) => Ok((answer, self.uncertain.then_some(size))),
+            Some(Err(error)) => Err(error),
+            None => Err(Error::internal("a change of a document was never applied")),
+        };
+        let _ = self.reply.send(answer);
+    }
+
+    fn fail(self: Box<Self>, error: Error) {
+        let _ = self.reply.send(Err(error));
+    }
+}
 
 impl Storage {
     /// Changes the document under `key` with `change`, which sees the newest one ([`Default`] if there is none) and may run several times:
     /// it must be pure, and must take finding its own effect already there for success. An `Err` leaves everything as it was.
     ///
-    /// Answers what `change` answers, and the stored size if something was written.
+    /// Answers what `change` answers, and the stored size if something was written. Dropping the future doesn't undo the change.
     ///
     /// # Errors
     /// What `change` refuses with; 413 beyond the document's limit; 503 when the key stays contended.
@@ -34,41 +136,22 @@ impl Storage {
         R: Send + 'static,
         F: Fn(&mut D) -> Result<Edit<R>> + Send + Sync + 'static,
     {
-        let lock = Arc::clone(self.0.updates.locks.lock().entry(key.clone()).or_default());
-        let _turn = lock.lock().await;
-        for _ in 0..ROUNDS {
-            let (mut document, condition) = match self.0.store.get(key, GetOptions::default()).await {
-                Ok(found) => {
-                    let (bytes, version) = whole(found, D::NAME, u64::MAX).await?;
-                    let loaded: Loaded<D> = parse(bytes, version)?;
-                    (loaded.document, Condition::Matches(loaded.version))
-                }
-                Err(StoreError::NotFound) => (D::default(), Condition::Absent),
-                Err(error) => return Err(error.into()),
-            };
-            let answer = match change(&mut document)? {
-                Edit::Unchanged(answer) => return Ok((answer, None)),
-                Edit::Changed(answer) => answer,
-            };
-            let bytes = document.serialize()?;
-            let size = bytes.len() as u64;
-            if size > D::LIMIT {
-                return Err(Error::too_large(D::NAME, D::LIMIT));
-            }
-            let options = PutOptions {
-                condition,
-                content_type: Some(D::CONTENT_TYPE.to_owned()),
-                ..PutOptions::default()
-            };
-            match self.0.store.put(key, bytes.into(), options).await {
-                Ok(version) => {
-                    self.0.documents.insert(key, &Arc::new(Loaded { document, version, size }));
-                    return Ok((answer, Some(size)));
-                }
-                Err(StoreError::Precondition | StoreError::Conflict | StoreError::NotFound) => {}
-                Err(error) => return Err(error.into()),
-            }
+        let (reply, answer) = oneshot::channel();
+        let id = (key.clone(), TypeId::of::<D>());
+        let change: Box<dyn Change<D>> = Box::new(Waiting { change, answer: None, uncertain: false, reply });
+        if self.0.updates.push(&id, change) {
+            let worker = Worker::<D> { storage: self.clone(), id, document: std::marker::PhantomData };
+            tokio::spawn(worker.run());
         }
-        Err(Error::unavailable("too many changes to this document at the same time; try again"))
+        let gone = |_| Err(Error::unavailable("the change of this document was interrupted; try again"));
+        answer.await.unwrap_or_else(gone)
+    }
+
+    /// What changing shared documents has cost so far.
+    pub fn update_figures(&self) -> UpdateFigures {
+        self.0.figures.snapshot()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -249,24 +249,23 @@ fn open_file(path: &Path) -> StoreResult<Option<(File, Metadata)>> {
     Ok(found.is_file().then_some((file, found)))
 }
 
-/// Makes a folder and those missing above it, as far as the root.
+/// Makes a folder and those missing above it, as far as the root. Others may remove it again, or stand in its way, at any moment:
+/// whoever needs it finds out and looks again.
 fn make_folder(folder: &Path, root: &Path, made: &mut Vec<PathBuf>) -> io::Result<()> {
-    match fs::create_dir(folder) {
-        Ok(()) => made.extend(folder.parent().map(Path::to_path_buf)),
-        Err(_) if folder.is_dir() => {}
-        Err(error) if is_missing(&error) && folder != root => {
-            if let Some(parent) = folder.parent() {
-                make_folder(parent, root, made)?;
+    for last_try in [false, true] {
+        match fs::create_dir(folder) {
+            Ok(()) => {
+                made.extend(folder.parent().map(Path::to_path_buf));
+                break;
             }
-            match fs::create_dir(folder) {
-                Ok(()) => made.extend(folder.parent().map(Path::to_path_buf)),
-                Err(_) if folder.is_dir() => {}
-                // Somebody removed the empty parent again; whoever needs the folder looks again.
-                Err(error) if is_missing(&error) => {}
-                Err(error) => return Err(error),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => break,
+            Err(error) if is_missing(&error) && folder != root => {
+                if let Some(parent) = folder.parent().filter(|_| !last_try) {
+                    make_folder(parent, root, made)?;
+                }
             }
+            Err(error) => return Err(error),
         }
-        Err(error) => return Err(error),
     }
     Ok(())
 }
