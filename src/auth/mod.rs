@@ -6,6 +6,8 @@
 mod builtin;
 mod credentials;
 mod custom;
+#[cfg(test)]
+mod custom_tests;
 mod jwt;
 mod limiter;
 mod passwords;
@@ -21,6 +23,8 @@ mod visibility;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::OnceCell;
 
 pub use provider::{AuthProvider, Credentials, TokenOptions};
 pub use scope::{Action, Resource, Scope};
@@ -158,8 +162,9 @@ pub struct Auth {
     config: AuthConfig,
     clock: Clock,
     limiter: Arc<Limiter>,
-    /// What to tell the operator once, when the registry starts.
+    /// What to tell the operator when the registry starts.
     warnings: Vec<String>,
+    ready: OnceCell<()>,
 }
 
 /// Who keeps users and tokens.
@@ -185,12 +190,16 @@ impl Users {
 }
 
 impl Auth {
-    /// Makes the provider ready, and says what the operator should know.
+    /// Makes the provider ready, and says what the operator should know. Once; after a failure it may be tried again.
     pub async fn prepare(&self) -> Result<()> {
-        for warning in &self.warnings {
-            tracing::warn!("{warning}");
-        }
-        self.users.provider().init().await
+        let prepare = async {
+            self.users.provider().init().await?;
+            for warning in &self.warnings {
+                tracing::warn!("{warning}");
+            }
+            Ok(())
+        };
+        self.ready.get_or_try_init(|| prepare).await.map(drop)
     }
 
     /// Who sent this request: Bearer, bare token, Basic with a password or with any token as the password, or the token that came

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::OnceCell;
+
 use super::builtin::Builtin;
 use super::custom::Fenced;
 use super::jwt::Jwt;
@@ -76,7 +78,16 @@ impl Auth {
                 Users::Builtin(Arc::new(builtin))
             }
         };
-        Ok(Self { users, jwt, rules, config: config.clone(), clock: clock.clone(), limiter, warnings })
+        Ok(Self {
+            users,
+            jwt,
+            rules,
+            config: config.clone(),
+            clock: clock.clone(),
+            limiter,
+            warnings,
+            ready: OnceCell::new(),
+        })
     }
 }
 
