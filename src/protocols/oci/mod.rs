@@ -1,8 +1,52 @@
-//! OCI Distribution.
+//! OCI Distribution: container images and artifacts, for docker, podman, skopeo, buildah, containerd, BuildKit, crane, oras, helm and the rest.
+//!
+//! Specification: <https://github.com/opencontainers/distribution-spec/blob/main/spec.md>; token endpoint:
+//! <https://distribution.github.io/distribution/spec/auth/token/>.
+//!
+//! | request, below `/v2` | answer | in |
+//! |---|---|---|
+//! | `GET /` | who are you: 200, or 401 with a challenge | `login` |
+//! | `GET, POST /token` | a bearer token | `login` |
+//! | `GET, HEAD /<name>/manifests/<tag or digest>` | a manifest | `read` |
+//! | `GET /<name>/tags/list`, `/<name>/referrers/<digest>`, `/_catalog` | lists | `read` |
+//! | `GET, HEAD /<name>/blobs/<digest>` | a blob, or ranges of it | `download` |
+//! | `PUT /<name>/manifests/<tag or digest>` | push | `publish` |
+//! | `POST, GET, PATCH, PUT, DELETE /<name>/blobs/uploads/…` | push of a blob | `upload` |
+//! | `DELETE /<name>/manifests/…`, `/<name>/blobs/<digest>` | delete | `manage` |
+//!
+//! What is special: clients hard-code `/v2/` at the root of the host, so that is answered beside the base path, and below the base path
+//! with and without `v2`; every link goes out in the form in which the request came in. Names contain slashes: paths are read from
+//! the right. A blob is stored once and visible per repository ([`links`]). An upload may be continued by any process ([`session`]).
+
+mod download;
+mod error;
+mod keys;
+mod links;
+mod login;
+mod manage;
+mod manifests;
+mod model;
+mod name;
+mod publish;
+mod read;
+mod routes;
+mod session;
+mod site;
+mod strict;
+mod tags;
+#[cfg(test)]
+mod tests;
+mod upload;
+
+use std::time::Duration;
 
 use async_trait::async_trait;
+use http::{HeaderName, HeaderValue};
 
 use super::prelude::*;
+use crate::config::{Limits, ProtocolConfig, TokensConfig};
+use crate::core::time::Clock;
+use site::Site;
 
 /// Its name.
 pub const NAME: ProtocolName = ProtocolName::new("oci");
@@ -10,19 +54,57 @@ pub const NAME: ProtocolName = ProtocolName::new("oci");
 pub const ALIASES: &[&str] = &["/v2"];
 
 /// Makes one.
-pub fn build(_settings: Settings) -> Box<dyn Protocol> {
-    Box::new(Oci)
+pub fn build(settings: Settings) -> Box<dyn Protocol> {
+    Box::new(Oci {
+        known: links::Known::new(settings.limits.cache),
+        base: Segments::parse(&settings.config.base_path).unwrap_or_default(),
+        tokens: settings.auth.oci_tokens,
+        config: settings.config,
+        limits: settings.limits,
+    })
 }
 
-struct Oci;
+/// Removes upload sessions that nobody has touched for `age`, with what was stored of them. Returns how many.
+pub async fn sweep(objects: &Objects, clock: &Clock, age: Duration) -> Result<u64> {
+    session::sweep(objects, clock, age).await
+}
+
+struct Oci {
+    base: Segments,
+    config: ProtocolConfig,
+    tokens: TokensConfig,
+    limits: Limits,
+    known: links::Known,
+}
+
+/// One request of this protocol: what handlers need.
+struct Call<'a> {
+    oci: &'a Oci,
+    cx: &'a Cx,
+    site: Site,
+    /// Who asks; an empty `Basic`, which old clients send when they have no credentials, is nobody.
+    identity: Identity,
+    /// Whether the credentials came as `Basic`: then there is no token to get more scope for.
+    basic: bool,
+}
 
 #[async_trait]
 impl Protocol for Oci {
-    async fn handle(&self, _cx: &Cx, _path: &Segments, _request: Request) -> Result<Response> {
-        Err(Error::not_found("not found"))
+    async fn handle(&self, cx: &Cx, path: &Segments, request: Request) -> Result<Response> {
+        let (site, rest) = Site::of(self, cx, path)?;
+        let (identity, basic) = login::identify(cx, &request);
+        let call = Call { oci: self, cx, site, identity, basic };
+        routes::dispatch(&call, &rest, request).await
     }
 
     fn render_error(&self, error: &Error) -> Response {
-        Response::new(error.status())
+        error::render(error)
+    }
+
+    fn finish(&self, response: &mut Response) {
+        // Old Docker and several scanners look for it, on the 401 of `GET /v2/` too.
+        const VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+        response.headers.insert(VERSION, HeaderValue::from_static("registry/2.0"));
+        response.headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     }
 }

@@ -1,0 +1,100 @@
+//! Blobs: whole, one range, or several ranges in one answer.
+
+use futures_util::{StreamExt, stream};
+use http::HeaderValue;
+
+use super::super::files::{self, FileHead};
+use super::super::prelude::*;
+use super::name::{self, Name};
+use super::{Call, error, keys};
+use crate::core::id;
+use crate::core::range::{self, ByteRange};
+
+/// Most ranges in one request; lazy pullers ask for a few dozen.
+const MAX_RANGES: usize = 1000;
+/// Type of every blob: what is in it is nobody's business on the way.
+const TYPE: &str = "application/octet-stream";
+
+/// `GET`, `HEAD /v2/<name>/blobs/<digest>`.
+pub(super) async fn get_blob(call: &Call<'_>, name: &Name, digest: &str, request: &Request) -> Result<Response> {
+    call.authorize(name, Action::Pull).await?;
+    let digest = name::digest(digest)?;
+    let Some(size) = call.visible(name, &digest).await? else { return Err(error::blob_unknown(&digest)) };
+    let text = digest.to_string();
+    let head =
+        FileHead { content_type: TYPE, etag: Some(ETag::strong(&text)), cache_control: call.immutable(name) };
+    let key = keys::blob(&digest)?;
+    let info = ObjectInfo::of(name.as_str()).digest(&text).content_type(TYPE);
+    let response = match several(request, &text) {
+        Some(ranges) => several_ranges(call, &key, &info, &head, size, &ranges).await?,
+        None => files::serve(call.cx, request, &key, &head, &info)
+            .await?
+            .ok_or_else(|| error::blob_unknown(&digest))?,
+    };
+    Ok(response
+        .header("docker-content-digest", &text)
+        // A stored page must not run on the registry's origin.
+        .static_header(header::CONTENT_SECURITY_POLICY, "sandbox")
+        .static_header(header::CONTENT_DISPOSITION, "attachment"))
+}
+
+/// The ranges, if several are asked for and `If-Range` lets them.
+fn several(request: &Request, tag: &str) -> Option<Vec<range::RangeSpec>> {
+    let ranges = request.header(header::RANGE).and_then(range::parse).filter(|list| list.len() > 1)?;
+    let fits = request.header(header::IF_RANGE).is_none_or(|one| one.trim() == ETag::strong(tag).as_str());
+    let unchanged = request.header(header::IF_NONE_MATCH).is_some();
+    (fits && !unchanged && !request.is_head()).then_some(ranges)
+}
+
+/// As many parts as ranges, in the order in which they were asked for, not merged: podman counts them, and gives up on the pull for
+/// any status but 206, 200 and 400.
+async fn several_ranges(
+    call: &Call<'_>,
+    key: &Key,
+    info: &ObjectInfo,
+    head: &FileHead,
+    size: u64,
+    specs: &[range::RangeSpec],
+) -> Result<Response> {
+    let ranges: Option<Vec<ByteRange>> = specs.iter().map(|spec| spec.resolve(size)).collect();
+    let ranges = ranges.filter(|ranges| {
+        let wanted = ranges.iter().fold(0_u64, |sum, range| sum.saturating_add(range.len()));
+        ranges.len() <= MAX_RANGES && wanted <= size.saturating_mul(2)
+    });
+    let Some(ranges) = ranges else {
+        return Err(Error::invalid("these ranges are too many, overlap too much, or lie outside the blob")
+            .with_code("SIZE_INVALID"));
+    };
+    let boundary = id::uuid();
+    let part_head = |range: &ByteRange| {
+        let range = range.content_range(size);
+        Bytes::from(format!("\r\n--{boundary}\r\nContent-Type: {TYPE}\r\nContent-Range: {range}\r\n\r\n"))
+    };
+    let parts: Vec<(Bytes, ByteRange)> = ranges.iter().map(|range| (part_head(range), *range)).collect();
+    let end = Bytes::from(format!("\r\n--{boundary}--\r\n"));
+    let length = parts.iter().map(|(head, range)| head.len() as u64 + range.len()).sum::<u64>() + end.len() as u64;
+    let (objects, key, info) = (call.cx.objects.clone(), key.clone(), info.clone());
+    let bodies = stream::iter(parts).then(move |(head, range)| {
+        let (objects, key, info) = (objects.clone(), key.clone(), info.clone());
+        async move {
+            let options = GetOptions { range: Some((range.start, Some(range.end))), ..GetOptions::default() };
+            let body = match objects.read(&key, options, &info).await {
+                Ok(Some(found)) => found.body,
+                Ok(None) => Box::pin(stream::iter([Err(Error::not_found("the blob is gone"))])),
+                Err(error) => Box::pin(stream::iter([Err(error)])),
+            };
+            stream::iter([Ok(head)]).chain(body)
+        }
+    });
+    let body = bodies.flatten().chain(stream::iter([Ok(end)]));
+    let mut response = Response::new(StatusCode::PARTIAL_CONTENT)
+        .header(header::CONTENT_TYPE, format!("multipart/byteranges; boundary={boundary}"))
+        .static_header(header::ACCEPT_RANGES, "bytes")
+        .static_header(header::CACHE_CONTROL, head.cache_control);
+    if let Some(tag) = &head.etag {
+        response = response.etag(tag);
+    }
+    response.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    response.body = Body::stream(body, Some(length));
+    Ok(response)
+}

@@ -1,0 +1,133 @@
+//! Every storage key of this protocol. The bucket layout:
+//!
+//! ```text
+//! oci/blobs/{algorithm}/{hex}                          a blob, shared by all repositories
+//! oci/manifests/{repository}/{algorithm}:{hex}         a manifest, its exact bytes
+//! oci/tags/{repository}/tags.json                      tag -> digest
+//! _sr/oci/repositories/{repository}/_                  the repository exists, and its links are complete
+//! _sr/oci/links/{algorithm}/{hex}/{repository}/_       this blob is visible in this repository; its size
+//! _sr/oci/referrers/{repository}/_/{subject}/{digest}  the descriptor of a manifest with that subject
+//! _sr/oci/uploads/{uuid}                               an upload session
+//! ```
+//!
+//! The first three are the truth and were there before us. The rest can be rebuilt from them, and application hooks don't see it: a
+//! quota counts a blob once, not a second time for its link. A bucket without links is readable: what a manifest of the
+//! repository references is linked when it is first asked for ([`super::links`]).
+//!
+//! Links lie by digest first, repository last. Both questions are one request then: "may this repository see this blob" is one exact
+//! key, and "who holds this blob" (a mount that names no source, garbage collection) is one listing.
+//! Repositories nest (`a` and `a/b`), so a component `_`, which no name can have, closes a name off.
+
+use super::super::prelude::*;
+use super::name::Name;
+
+pub(super) fn blob(digest: &Digest) -> Result<Key> {
+    Key::new(format!("oci/blobs/{}/{}", digest.algorithm().name(), digest.hex()))
+}
+
+pub(super) fn manifest(name: &Name, digest: &Digest) -> Result<Key> {
+    Key::new(format!("oci/manifests/{name}/{digest}"))
+}
+
+/// All manifests of a repository; those of repositories nested in it too: see [`manifest_of`].
+pub(super) fn manifests(name: &Name) -> Result<Prefix> {
+    Prefix::new(format!("oci/manifests/{name}/"))
+}
+
+/// The digest at the end of a listed key, if it is a manifest of this very repository.
+pub(super) fn manifest_of(prefix: &Prefix, key: &Key) -> Option<Digest> {
+    Digest::parse(key.as_str().strip_prefix(prefix.as_str())?)
+}
+
+pub(super) fn tags(name: &Name) -> Result<Key> {
+    Key::new(format!("oci/tags/{name}/tags.json"))
+}
+
+pub(super) fn all_tags() -> Result<Prefix> {
+    Prefix::new("oci/tags/")
+}
+
+/// The repository whose tag list this is.
+pub(super) fn tags_of(key: &Key) -> Option<Name> {
+    Name::parse(key.as_str().strip_prefix("oci/tags/")?.strip_suffix("/tags.json")?)
+}
+
+pub(super) fn repository(name: &Name) -> Result<Key> {
+    Key::new(format!("_sr/oci/repositories/{name}/_"))
+}
+
+pub(super) fn repositories() -> Result<Prefix> {
+    Prefix::new("_sr/oci/repositories/")
+}
+
+/// The repository whose marker this is.
+pub(super) fn repository_of(key: &Key) -> Option<Name> {
+    Name::parse(key.as_str().strip_prefix("_sr/oci/repositories/")?.strip_suffix("/_")?)
+}
+
+pub(super) fn link(name: &Name, digest: &Digest) -> Result<Key> {
+    Key::new(format!("{}{name}/_", links(digest)?.as_str()))
+}
+
+/// Every repository that holds a blob.
+pub(super) fn links(digest: &Digest) -> Result<Prefix> {
+    Prefix::new(format!("_sr/oci/links/{}/{}/", digest.algorithm().name(), digest.hex()))
+}
+
+/// The repository at the end of a listed link.
+pub(super) fn link_of(prefix: &Prefix, key: &Key) -> Option<Name> {
+    Name::parse(key.as_str().strip_prefix(prefix.as_str())?.strip_suffix("/_")?)
+}
+
+pub(super) fn referrer(name: &Name, subject: &Digest, digest: &Digest) -> Result<Key> {
+    Key::new(format!("{}{}", referrers(name, subject)?.as_str(), segment(digest)))
+}
+
+pub(super) fn referrers(name: &Name, subject: &Digest) -> Result<Prefix> {
+    Prefix::new(format!("_sr/oci/referrers/{name}/_/{}/", segment(subject)))
+}
+
+/// The caller has checked that `id` is one of our UUIDs.
+pub(super) fn upload(id: &str) -> Result<Key> {
+    Key::new(format!("_sr/oci/uploads/{id}"))
+}
+
+/// The bytes of a session while they are hashed once more.
+pub(super) fn upload_data(id: &str) -> Result<Key> {
+    Key::new(format!("_sr/staging/oci-{id}"))
+}
+
+pub(super) fn uploads() -> Result<Prefix> {
+    Prefix::new("_sr/oci/uploads/")
+}
+
+fn segment(digest: &Digest) -> String {
+    format!("{}-{}", digest.algorithm().name(), digest.hex())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nested_repositories_do_not_mix() {
+        let digest = Digest::sha256(b"x");
+        let (outer, inner) = (Name::parse("a").unwrap(), Name::parse("a/b").unwrap());
+        let listed = manifests(&outer).unwrap();
+        assert!(manifest_of(&listed, &manifest(&outer, &digest).unwrap()).is_some());
+        assert!(manifest_of(&listed, &manifest(&inner, &digest).unwrap()).is_none());
+        let holders = links(&digest).unwrap();
+        for name in [outer, inner] {
+            assert_eq!(link_of(&holders, &link(&name, &digest).unwrap()), Some(name.clone()));
+            assert_eq!(repository_of(&repository(&name).unwrap()), Some(name.clone()));
+            assert_eq!(tags_of(&tags(&name).unwrap()), Some(name));
+        }
+    }
+
+    #[test]
+    fn the_longest_name_still_makes_keys() {
+        let name = Name::parse(&"a".repeat(255)).unwrap();
+        let digest = Digest::of(Algorithm::Sha512, b"x");
+        assert!(link(&name, &digest).is_ok() && referrer(&name, &digest, &digest).is_ok());
+    }
+}

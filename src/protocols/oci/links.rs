@@ -1,0 +1,214 @@
+//! Which blobs a repository can see, and which repositories there are.
+//!
+//! A blob is stored once for all, so that it exists says nothing: it is visible where a link says so, and everything that asks for a
+//! blob (HEAD, GET, mount, the reference check of a push) asks here. A repository that was filled by another program has no links:
+//! the first miss reads its manifests, links what they reference, and leaves a marker that this was done.
+
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
+use moka::sync::Cache;
+use serde_json::{Value, json};
+
+use super::super::prelude::*;
+use super::manifests::Stored;
+use super::model::{Descriptor, Manifest};
+use super::name::Name;
+use super::{Call, keys};
+use crate::core::time::Timestamp;
+
+/// How long this process believes that something is (still) there, in milliseconds. Another process's deletion shows after that.
+const BELIEVED: i64 = 60_000;
+/// Requests to the store in flight for one request of a client.
+pub(super) const PARALLEL: usize = 16;
+/// One page of a listing.
+pub(super) const PAGE: usize = 1000;
+
+/// What this process has seen, bounded; nothing in it is the truth.
+pub(super) struct Known {
+    /// Manifests by digest. The bytes never change; when they were last known to be there stands beside them.
+    pub(super) manifests: Cache<(Name, Digest), (Arc<Stored>, Timestamp)>,
+    /// Referrers' descriptors.
+    pub(super) referrers: Cache<Key, Arc<Value>>,
+    links: Cache<(Name, Digest), (u64, Timestamp)>,
+    repositories: Cache<Name, ()>,
+}
+
+impl Known {
+    pub(super) fn new(bytes: u64) -> Self {
+        let weigh = |_: &(Name, Digest), (stored, _): &(Arc<Stored>, Timestamp)| stored.weight();
+        Self {
+            manifests: Cache::builder().max_capacity(bytes).weigher(weigh).build(),
+            referrers: Cache::new(50_000),
+            links: Cache::new(200_000),
+            repositories: Cache::new(100_000),
+        }
+    }
+}
+
+/// What is known of a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repository {
+    Absent,
+    Present,
+    /// It had manifests and no links; it has now.
+    Adopted,
+}
+
+impl Call<'_> {
+    /// Whether something seen at that moment is still believed.
+    pub(super) fn believed(&self, seen: Timestamp) -> bool {
+        let age = self.cx.clock.now().as_millis() - seen.as_millis();
+        (0..BELIEVED).contains(&age)
+    }
+
+    /// The size of a blob if this repository can see it. Costs nothing when it was seen a moment ago.
+    pub(super) async fn visible(&self, name: &Name, digest: &Digest) -> Result<Option<u64>> {
+        if let Some((size, seen)) = self.oci.known.links.get(&(name.clone(), digest.clone()))
+            && self.believed(seen)
+        {
+            return Ok(Some(size));
+        }
+        self.linked(name, digest).await
+    }
+
+    /// The same, from the store: before something is made to depend on it.
+    pub(super) async fn linked(&self, name: &Name, digest: &Digest) -> Result<Option<u64>> {
+        let mut size = self.read_link(name, digest).await?;
+        if size.is_none() && self.repository(name).await? == Repository::Adopted {
+            size = self.read_link(name, digest).await?;
+        }
+        match size {
+            Some(size) => self.remember_link(name, digest, size),
+            None => self.forget_link(name, digest),
+        }
+        Ok(size)
+    }
+
+    async fn read_link(&self, name: &Name, digest: &Digest) -> Result<Option<u64>> {
+        let key = keys::link(name, digest)?;
+        let Some(bytes) = self.read_small(&key, "link", 1024).await? else { return Ok(None) };
+        let size = serde_json::from_slice::<Value>(&bytes).ok().and_then(|link| link.get("size")?.as_u64());
+        match size {
+            Some(size) => Ok(Some(size)),
+            None => Ok(self.cx.objects.stat(&keys::blob(digest)?).await?.map(|meta| meta.size)),
+        }
+    }
+
+    /// A small object of ours, whole.
+    pub(super) async fn read_small(&self, key: &Key, what: &str, limit: u64) -> Result<Option<Bytes>> {
+        let found = self.cx.objects.read(key, GetOptions::default(), &ObjectInfo::default()).await?;
+        let Some(found) = found else { return Ok(None) };
+        Body::stream(found.body, Some(found.meta.size)).into_bytes(what, limit).await.map(Some)
+    }
+
+    pub(super) fn remember_link(&self, name: &Name, digest: &Digest, size: u64) {
+        self.oci.known.links.insert((name.clone(), digest.clone()), (size, self.cx.clock.now()));
+    }
+
+    fn forget_link(&self, name: &Name, digest: &Digest) {
+        self.oci.known.links.invalidate(&(name.clone(), digest.clone()));
+    }
+
+    /// Makes a blob visible in a repository, which comes into being with it. The blob is durable already.
+    pub(super) async fn link(&self, name: &Name, digest: &Digest, size: u64) -> Result<()> {
+        self.write_link(name, digest, size).await?;
+        self.create_repository(name).await
+    }
+
+    async fn write_link(&self, name: &Name, digest: &Digest, size: u64) -> Result<()> {
+        self.put_own(&keys::link(name, digest)?, &json!({ "size": size })).await?;
+        self.remember_link(name, digest, size);
+        Ok(())
+    }
+
+    /// Hides a blob from a repository. The bytes stay: others may see them.
+    pub(super) async fn unlink(&self, name: &Name, digest: &Digest) -> Result<()> {
+        self.forget_link(name, digest);
+        self.cx.objects.delete(&keys::link(name, digest)?, &ObjectInfo::default()).await
+    }
+
+    /// Writes a small object of ours; equal bytes over equal bytes.
+    pub(super) async fn put_own(&self, key: &Key, value: &Value) -> Result<()> {
+        let options = PutOptions { content_type: Some("application/json".to_owned()), ..PutOptions::default() };
+        let bytes = Bytes::from(value.to_string());
+        self.cx.objects.put(key, bytes, options, &ObjectInfo::default()).await.map(|_| ())
+    }
+
+    /// A repository other than none that holds a blob and that the caller may pull from: for a mount that names no source.
+    pub(super) async fn find_holder(&self, digest: &Digest) -> Result<Option<(Name, u64)>> {
+        let prefix = keys::links(digest)?;
+        // One page is enough to try: this only saves a client an upload.
+        let page = self.cx.objects.list(&prefix, None, 100, false).await?;
+        for name in page.objects.iter().filter_map(|listed| keys::link_of(&prefix, &listed.key)) {
+            if self.may_pull(&name).await?
+                && let Some(size) = self.read_link(&name, digest).await?
+            {
+                return Ok(Some((name, size)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether there is such a repository.
+    pub(super) async fn repository_exists(&self, name: &Name) -> Result<bool> {
+        Ok(self.repository(name).await? != Repository::Absent)
+    }
+
+    /// Makes the repository known, before the first thing in it.
+    pub(super) async fn create_repository(&self, name: &Name) -> Result<()> {
+        if self.repository(name).await? == Repository::Absent {
+            self.mark(name).await?;
+        }
+        Ok(())
+    }
+
+    async fn mark(&self, name: &Name) -> Result<()> {
+        let created = self.cx.clock.now().rfc3339();
+        self.put_own(&keys::repository(name)?, &json!({ "created": created })).await?;
+        self.oci.known.repositories.insert(name.clone(), ());
+        Ok(())
+    }
+
+    async fn repository(&self, name: &Name) -> Result<Repository> {
+        if self.oci.known.repositories.contains_key(name) {
+            return Ok(Repository::Present);
+        }
+        if self.cx.objects.stat(&keys::repository(name)?).await?.is_some() {
+            self.oci.known.repositories.insert(name.clone(), ());
+            return Ok(Repository::Present);
+        }
+        if !self.adopt(name).await? {
+            return Ok(Repository::Absent);
+        }
+        self.mark(name).await?;
+        Ok(Repository::Adopted)
+    }
+
+    /// Links what the manifests of a repository reference and lists its referrers, as if they had been pushed here. `false` if there are none.
+    async fn adopt(&self, name: &Name) -> Result<bool> {
+        let (mut found, mut after) = (false, None);
+        loop {
+            let (page, next) = self.manifest_page(name, after).await?;
+            found |= !page.is_empty();
+            let work: Vec<_> = page.into_iter().map(|digest| self.adopt_manifest(name, digest).boxed()).collect();
+            stream::iter(work).buffer_unordered(PARALLEL).try_collect::<()>().await?;
+            if next.is_none() {
+                return Ok(found);
+            }
+            after = next;
+        }
+    }
+
+    async fn adopt_manifest(&self, name: &Name, digest: Digest) -> Result<()> {
+        let Some(stored) = self.manifest(name, &digest, true).await? else { return Ok(()) };
+        let Some(manifest) = Manifest::parse_stored(&stored.bytes) else { return Ok(()) };
+        if manifest.subject.is_some() {
+            self.put_referrer(name, &manifest, &digest, stored.bytes.len() as u64).await?;
+        }
+        for Descriptor { digest, foreign, .. } in manifest.references() {
+            if !foreign && let Some(meta) = self.cx.objects.stat(&keys::blob(digest)?).await? {
+                self.write_link(name, digest, meta.size).await?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,99 @@
+//! Deleting tags, manifests and blobs. What names something goes first, then the thing; what is still named stays.
+
+use super::super::prelude::*;
+use super::manifests;
+use super::model::Manifest;
+use super::name::{self, Name, Reference};
+use super::tags::TagList;
+use super::{Call, error, keys};
+
+/// `DELETE /v2/<name>/manifests/<reference>`: a tag alone, or a manifest with every tag that points at it.
+pub(super) async fn delete_manifest(call: &Call<'_>, name: &Name, reference: &str) -> Result<Response> {
+    call.authorize(name, Action::Delete).await?;
+    switched_on(call)?;
+    match Reference::parse(reference) {
+        Ok(Reference::Tag(tag)) => delete_tag(call, name, &tag).await?,
+        Ok(Reference::Digest(digest)) => delete_by_digest(call, name, &digest).await?,
+        Err(error) if reference.contains(':') => return Err(error),
+        Err(_) => return Err(error::manifest_unknown(&"of this name")),
+    }
+    Ok(Response::new(StatusCode::ACCEPTED))
+}
+
+/// Whether clients may delete at all (`features.delete`).
+fn switched_on(call: &Call<'_>) -> Result<()> {
+    if call.oci.config.feature("delete", true) { Ok(()) } else { Err(error::method_not_allowed("GET, HEAD, PUT")) }
+}
+
+async fn delete_tag(call: &Call<'_>, name: &Name, tag: &str) -> Result<()> {
+    let tags = call.tags(name).await?;
+    let Some(digest) = tags.and_then(|tags| tags.document.get(tag).cloned()) else {
+        return Err(error::manifest_unknown(&tag));
+    };
+    let gone = tag.to_owned();
+    change_tags(call, name, tag, &digest, move |list| list.remove(&gone)).await
+}
+
+async fn change_tags(
+    call: &Call<'_>,
+    name: &Name,
+    reference: &str,
+    digest: &Digest,
+    remove: impl Fn(&mut TagList) -> bool + Send + Sync + 'static,
+) -> Result<()> {
+    let change = move |list: &mut TagList| Ok(if remove(list) { Edit::Changed(()) } else { Edit::Unchanged(()) });
+    let info = manifests::info(name, reference, digest);
+    call.cx.objects.update::<TagList, _, _>(&keys::tags(name)?, &info, change).await
+}
+
+async fn delete_by_digest(call: &Call<'_>, name: &Name, digest: &Digest) -> Result<()> {
+    call.oci.known.manifests.invalidate(&(name.clone(), digest.clone()));
+    let Some(stored) = call.manifest(name, digest, false).await? else {
+        return Err(error::manifest_unknown(digest));
+    };
+    if let Some(by) = call.referenced_by(name, digest).await? {
+        return Err(error::still_referenced("the manifest", &by));
+    }
+    let gone = digest.clone();
+    if call.cx.objects.document_revalidated::<TagList>(&keys::tags(name)?).await?.is_some() {
+        change_tags(call, name, &digest.to_string(), digest, move |list| list.remove_digest(&gone)).await?;
+    }
+    let manifest = Manifest::parse_stored(&stored.bytes);
+    if let Some(subject) = manifest.as_ref().and_then(|manifest| manifest.subject.as_ref()) {
+        let key = keys::referrer(name, subject, digest)?;
+        call.cx.objects.delete(&key, &ObjectInfo::default()).await?;
+        call.oci.known.referrers.invalidate(&key);
+    }
+    let info = manifests::info(name, &digest.to_string(), digest).content_type(stored.media_type);
+    let key = keys::manifest(name, digest)?;
+    call.cx.objects.delete(&key, &info).await?;
+    call.oci.known.manifests.invalidate(&(name.clone(), digest.clone()));
+    // Somebody may have pushed it again meanwhile and tagged it before it went: then their push stands.
+    let tags = call.cx.objects.document_revalidated::<TagList>(&keys::tags(name)?).await?;
+    if tags.is_some_and(|tags| tags.document.has_digest(digest)) {
+        let options = PutOptions { content_type: Some(stored.media_type.to_owned()), ..PutOptions::default() };
+        call.cx.objects.put(&key, stored.bytes.clone(), options, &info).await?;
+        if let Some(manifest) = manifest {
+            call.put_referrer(name, &manifest, digest, stored.bytes.len() as u64).await?;
+        }
+    }
+    Ok(())
+}
+
+/// `DELETE /v2/<name>/blobs/<digest>`: hides the blob from this repository, unless a manifest here needs it. Others keep it.
+pub(super) async fn delete_blob(call: &Call<'_>, name: &Name, digest: &str) -> Result<Response> {
+    call.authorize(name, Action::Delete).await?;
+    switched_on(call)?;
+    let digest = name::digest(digest)?;
+    let Some(size) = call.linked(name, &digest).await? else { return Err(error::blob_unknown(&digest)) };
+    if let Some(by) = call.referenced_by(name, &digest).await? {
+        return Err(error::still_referenced("the blob", &by));
+    }
+    call.unlink(name, &digest).await?;
+    // A manifest that was pushed meanwhile has seen the link.
+    if let Some(by) = call.referenced_by(name, &digest).await? {
+        call.link(name, &digest, size).await?;
+        return Err(error::still_referenced("the blob", &by));
+    }
+    Ok(Response::new(StatusCode::ACCEPTED))
+}

@@ -1,0 +1,194 @@
+//! Pushing a manifest: checked, what it references found in the repository, stored byte for byte, listed, tagged. In this order, so that
+//! a crash leaves an untagged manifest, never a tag that names nothing.
+
+use std::collections::BTreeMap;
+
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
+use serde_json::json;
+
+use super::super::prelude::*;
+use super::links::PARALLEL;
+use super::manifests::{self, Stored, off_thread};
+use super::model::{Descriptor, Manifest};
+use super::name::{Name, Reference, is_tag};
+use super::tags::TagList;
+use super::{Call, error, keys};
+use crate::core::conditional;
+
+/// Most tags that one push may set.
+const MAX_TAGS: usize = 100;
+
+/// A pushed manifest that has passed every check which needs no store.
+struct Pushed {
+    bytes: Bytes,
+    digest: Digest,
+    manifest: Manifest,
+}
+
+/// `PUT /v2/<name>/manifests/<reference>`.
+pub(super) async fn put_manifest(
+    call: &Call<'_>,
+    name: &Name,
+    reference: &str,
+    mut request: Request,
+) -> Result<Response> {
+    call.authorize(name, Action::Push).await?;
+    let reference = Reference::parse(reference)?;
+    let tags = match wanted_tags(&reference, &request)? {
+        Ok(tags) => tags,
+        Err(refused) => return Ok(refused),
+    };
+    let pushed = receive(call, &reference, &mut request).await?;
+    check_references(call, name, &pushed.manifest).await?;
+    call.create_repository(name).await?;
+    store(call, name, &reference, &pushed).await?;
+    let size = pushed.bytes.len() as u64;
+    call.put_referrer(name, &pushed.manifest, &pushed.digest, size).await?;
+    set_tags(call, name, &tags, &pushed, &request).await?;
+    let text = pushed.digest.to_string();
+    let mut response = Response::new(StatusCode::CREATED)
+        .header(header::LOCATION, call.site.link(&format!("{name}/manifests/{text}")))
+        .header("docker-content-digest", &text);
+    if let Some(subject) = &pushed.manifest.subject {
+        // Says that the subject's referrers list it: without it clients fall back to writing a tag.
+        response = response.header("oci-subject", subject.to_string());
+    }
+    if !tags.is_empty() && matches!(reference, Reference::Digest(_)) {
+        response = response.header("oci-tag", tags.join(", "));
+    }
+    Ok(response)
+}
+
+/// The tags to set: that of the path, or every `tag=` beside a digest. Too many are 414, as the specification has it.
+fn wanted_tags(reference: &Reference, request: &Request) -> Result<std::result::Result<Vec<String>, Response>> {
+    if let Reference::Tag(tag) = reference {
+        return Ok(Ok(vec![tag.clone()]));
+    }
+    let mut tags: Vec<String> = request.query.all("tag").map(str::to_owned).collect();
+    if let Some(bad) = tags.iter().find(|tag| !is_tag(tag)) {
+        let shown: String = bad.chars().take(128).collect();
+        return Err(error::manifest_invalid(format!("`{shown}` is no valid tag")));
+    }
+    tags.sort();
+    tags.dedup();
+    if tags.len() > MAX_TAGS {
+        let message = format!("one push sets at most {MAX_TAGS} tags");
+        return Ok(Err(error::respond(StatusCode::URI_TOO_LONG, "MANIFEST_INVALID", &message, None)));
+    }
+    Ok(Ok(tags))
+}
+
+/// Takes the body, within the limit and before anything looks into it, and checks it.
+async fn receive(call: &Call<'_>, reference: &Reference, request: &mut Request) -> Result<Pushed> {
+    let content_type = request.content_type();
+    let body = request.take_body();
+    if body.is_parsed() {
+        return Err(error::manifest_invalid(
+            "the manifest's bytes are lost: a body parser read it before the registry did; mount the registry before any \
+             body parser, or pass `rawBody`",
+        ));
+    }
+    let bytes = body.into_bytes("the manifest", call.oci.limits.manifest).await.map_err(|error| match error.kind() {
+        Kind::Aborted | Kind::Invalid => error.with_code("MANIFEST_INVALID"),
+        _ => error,
+    })?;
+    let wanted = match reference {
+        Reference::Digest(digest) => Some(digest.clone()),
+        Reference::Tag(_) => None,
+    };
+    off_thread(bytes.len() as u64, move || {
+        let algorithm = wanted.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
+        let digest = Digest::of(algorithm, &bytes);
+        if wanted.is_some_and(|wanted| wanted != digest) {
+            return Err(error::digest_invalid(format!("the manifest hashes to {digest}, not to the digest in the path")));
+        }
+        let manifest = Manifest::parse(&bytes, content_type.as_deref())?;
+        Ok(Pushed { bytes, digest, manifest })
+    })
+    .await
+}
+
+/// Everything that a manifest needs must be in this repository, with the size that it says; what is missing is listed.
+async fn check_references(call: &Call<'_>, name: &Name, manifest: &Manifest) -> Result<()> {
+    let mut needed: BTreeMap<&Digest, &Descriptor> = BTreeMap::new();
+    // An index may be pushed before or without some of its children: partial mirrors do so.
+    let children = if call.oci.config.feature("sparseIndex", true) { &[][..] } else { &manifest.children };
+    for one in manifest.blobs.iter().filter(|one| !one.foreign).chain(children) {
+        if needed.insert(&one.digest, one).is_some_and(|other| other.size != one.size) {
+            return Err(error::manifest_invalid(format!("{} is listed with two sizes", one.digest)));
+        }
+    }
+    let checks: Vec<_> = needed.into_values().map(|one| present(call, name, one).boxed()).collect();
+    let found: Vec<_> = stream::iter(checks).buffered(PARALLEL).try_collect().await?;
+    let missing: Vec<_> = found.iter().filter(|(_, size)| size.is_none()).map(|(one, _)| one).collect();
+    if !missing.is_empty() {
+        let detail: Vec<_> = missing.iter().map(|one| json!({ "digest": one.digest.to_string() })).collect();
+        return Err(Error::invalid("the manifest references what is not in this repository; push that first")
+            .with_code("MANIFEST_BLOB_UNKNOWN")
+            .with_detail(detail.into()));
+    }
+    match found.into_iter().find(|(one, size)| *size != Some(one.size)) {
+        None => Ok(()),
+        Some((one, _)) => Err(error::manifest_invalid(format!("the size given for {} is not its size", one.digest))),
+    }
+}
+
+/// The size of what a descriptor names, if it is in the repository: a blob, or for a child of an index a manifest.
+async fn present<'a>(call: &Call<'_>, name: &Name, one: &'a Descriptor) -> Result<(&'a Descriptor, Option<u64>)> {
+    if let Some(size) = call.linked(name, &one.digest).await? {
+        return Ok((one, Some(size)));
+    }
+    let manifest = call.manifest(name, &one.digest, false).await?;
+    Ok((one, manifest.map(|stored| stored.bytes.len() as u64)))
+}
+
+async fn store(call: &Call<'_>, name: &Name, reference: &Reference, pushed: &Pushed) -> Result<()> {
+    let info = manifests::info(name, &reference.to_string(), &pushed.digest).content_type(pushed.manifest.media_type);
+    let options = PutOptions { content_type: Some(pushed.manifest.media_type.to_owned()), ..PutOptions::default() };
+    let key = keys::manifest(name, &pushed.digest)?;
+    call.cx.objects.put(&key, pushed.bytes.clone(), options, &info).await?;
+    let stored = Stored::new(pushed.bytes.clone(), pushed.manifest.media_type, Some(&pushed.manifest));
+    let seen = (Arc::new(stored), call.cx.clock.now());
+    call.oci.known.manifests.insert((name.clone(), pushed.digest.clone()), seen);
+    Ok(())
+}
+
+/// Points all the tags at the manifest, or none. `If-Match` and `If-None-Match` guard the tag of the path.
+async fn set_tags(call: &Call<'_>, name: &Name, tags: &[String], pushed: &Pushed, request: &Request) -> Result<()> {
+    if tags.is_empty() {
+        return Ok(());
+    }
+    let (wanted, digest) = (tags.to_vec(), pushed.digest.clone());
+    let if_match = request.header(header::IF_MATCH).map(str::to_owned);
+    let if_none_match = request.header(header::IF_NONE_MATCH).map(str::to_owned);
+    let change = move |list: &mut TagList| {
+        for tag in &wanted {
+            let current = list.get(tag);
+            let names = |header: &str| {
+                current.is_some_and(|current| conditional::matches(header, &ETag::strong(&current.to_string())))
+            };
+            let moved = if_match.as_deref().is_some_and(|header| !names(header))
+                || if_none_match.as_deref().is_some_and(names);
+            // A change may run again and find its own effect: that is no conflict.
+            if moved && current != Some(&digest) {
+                return Err(Error::new(Kind::Precondition, format!("the tag {tag} is not where the condition says")));
+            }
+        }
+        let mut changed = false;
+        for tag in &wanted {
+            changed |= list.set(tag, &digest);
+        }
+        Ok(if changed { Edit::Changed(()) } else { Edit::Unchanged(()) })
+    };
+    let key = keys::tags(name)?;
+    let info = manifests::info(name, &tags.join(","), &pushed.digest);
+    call.cx.objects.update::<TagList, _, _>(&key, &info, change).await?;
+    // Somebody may have deleted this manifest between our two writes, and its tags before ours was there.
+    let manifest = keys::manifest(name, &pushed.digest)?;
+    if call.cx.objects.stat(&manifest).await?.is_none() {
+        let reference = Reference::Digest(pushed.digest.clone());
+        store(call, name, &reference, pushed).await?;
+        call.put_referrer(name, &pushed.manifest, &pushed.digest, pushed.bytes.len() as u64).await?;
+    }
+    Ok(())
+}

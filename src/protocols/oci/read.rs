@@ -1,0 +1,218 @@
+//! Manifests, tags, referrers and the catalog.
+
+use std::collections::BTreeSet;
+
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+
+use super::super::prelude::*;
+use super::links::{PAGE, PARALLEL};
+use super::name::{self, Name, Reference};
+use super::{Call, error, keys, model};
+
+/// Most entries of one page, whatever the client asks for. One that asks for more is not refused: scanners ask for a lot.
+const MAX_PAGE: usize = 10_000;
+/// Entries of a catalog page when the client names no number.
+const CATALOG_PAGE: usize = 100;
+/// Size that a page of referrers stays below: clients read no larger index than a manifest.
+const MAX_REFERRERS: usize = 3 << 20;
+/// What stays as it is in a query.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// `GET /v2/<name>/manifests/<reference>`: the exact bytes, whatever `Accept` says. Converting would change the digest.
+pub(super) async fn get_manifest(call: &Call<'_>, name: &Name, reference: &str) -> Result<Response> {
+    call.authorize(name, Action::Pull).await?;
+    let (digest, tagged) = match Reference::parse(reference) {
+        Ok(Reference::Digest(digest)) => (digest, false),
+        Ok(Reference::Tag(tag)) => {
+            let tags = call.tags(name).await?;
+            let digest = tags.as_ref().and_then(|tags| tags.document.get(&tag));
+            (digest.cloned().ok_or_else(|| error::manifest_unknown(&tag))?, true)
+        }
+        Err(error) if reference.contains(':') => return Err(error),
+        Err(_) => return Err(error::manifest_unknown(&"of this name")),
+    };
+    let stored = call.manifest(name, &digest, tagged).await?.ok_or_else(|| error::manifest_unknown(&digest))?;
+    let text = digest.to_string();
+    let cache = if tagged { "no-cache" } else { call.immutable(name) };
+    Ok(Response::ok(stored.media_type, stored.bytes.clone())
+        .header("docker-content-digest", &text)
+        .etag(&ETag::strong(&text))
+        .static_header(header::VARY, "Accept")
+        .static_header(header::CACHE_CONTROL, cache))
+}
+
+/// `GET /v2/<name>/tags/list`: sorted by bytes, as `last` compares.
+pub(super) async fn list_tags(call: &Call<'_>, name: &Name, request: &Request) -> Result<Response> {
+    call.authorize(name, Action::Pull).await?;
+    let page = Page::of(request, MAX_PAGE)?;
+    let tags = call.tags(name).await?;
+    if tags.is_none() && !call.repository_exists(name).await? {
+        return Err(error::name_unknown(name));
+    }
+    let names = tags.iter().flat_map(|tags| tags.document.names());
+    let (list, more) = page.cut(names);
+    let response = Response::json(StatusCode::OK, &json!({ "name": name.as_str(), "tags": list }));
+    Ok(page.link(call, response, &format!("{name}/tags/list"), &list, more))
+}
+
+/// `GET /v2/_catalog`: the repositories that the caller may pull from.
+pub(super) async fn list_repositories(call: &Call<'_>, request: &Request) -> Result<Response> {
+    if !call.allows(&call.cx.resource("registry", "catalog"), Action::Any).await? {
+        return Err(call.refuse("registry:catalog:*"));
+    }
+    let page = Page::of(request, CATALOG_PAGE)?;
+    let mut names = BTreeSet::new();
+    collect(call, &keys::repositories()?, keys::repository_of, &mut names).await?;
+    // A repository that another program has filled is known by its tags until it is first asked for.
+    collect(call, &keys::all_tags()?, keys::tags_of, &mut names).await?;
+    let mut list = Vec::new();
+    let mut more = false;
+    for name in names.iter().filter(|name| page.wants(name.as_str())) {
+        if list.len() == page.count {
+            more = page.count > 0;
+            break;
+        }
+        if call.may_pull(name).await? {
+            list.push(name.as_str());
+        }
+    }
+    let response = Response::json(StatusCode::OK, &json!({ "repositories": list }));
+    Ok(page.link(call, response, "_catalog", &list, more))
+}
+
+async fn collect(call: &Call<'_>, prefix: &Prefix, name_of: fn(&Key) -> Option<Name>, into: &mut BTreeSet<Name>) -> Result<()> {
+    let mut after = None;
+    loop {
+        let page = call.cx.objects.list(prefix, after.as_deref(), PAGE, false).await?;
+        into.extend(page.objects.iter().filter_map(|one| name_of(&one.key)));
+        let Some(next) = page.next else { return Ok(()) };
+        after = Some(next);
+    }
+}
+
+/// `GET /v2/<name>/referrers/<digest>`: always 200 for a well-formed digest. oras takes a 404 to mean that there is no such API at all.
+pub(super) async fn list_referrers(
+    call: &Call<'_>,
+    name: &Name,
+    subject: &str,
+    request: &Request,
+) -> Result<Response> {
+    call.authorize(name, Action::Pull).await?;
+    let subject = name::digest(subject)?;
+    // A repository from before us gets its referrers listed now.
+    call.repository_exists(name).await?;
+    let filters: Vec<&str> = request.query.all("artifactType").filter(|text| !text.is_empty()).collect();
+    let prefix = keys::referrers(name, &subject)?;
+    let last = request.query.get("last").and_then(Digest::parse);
+    let mut after = last.map(|last| keys::referrer(name, &subject, &last)).transpose()?.map(|key| key.to_string());
+    let mut entries: Vec<Value> = Vec::new();
+    let mut size = 0;
+    let mut next = None;
+    'pages: loop {
+        let page = call.cx.objects.list(&prefix, after.as_deref(), PAGE, false).await?;
+        let reads: Vec<_> = page.objects.into_iter().map(|one| referrer(call, one.key).boxed()).collect();
+        let found: Vec<Option<Arc<Value>>> = stream::iter(reads).buffered(PARALLEL).try_collect().await?;
+        for entry in found.into_iter().flatten() {
+            let matches = |filter: &&str| entry.get("artifactType").and_then(Value::as_str) == Some(*filter);
+            if !filters.is_empty() && !filters.iter().any(matches) {
+                continue;
+            }
+            size += entry.to_string().len();
+            if size > MAX_REFERRERS && !entries.is_empty() {
+                next = entries.last().and_then(|last| last.get("digest")?.as_str().map(str::to_owned));
+                break 'pages;
+            }
+            entries.push(Value::clone(&entry));
+        }
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    let index = json!({ "schemaVersion": 2, "mediaType": model::OCI_INDEX, "manifests": entries });
+    let mut response = Response::json(StatusCode::OK, &index).static_header(header::CONTENT_TYPE, model::OCI_INDEX);
+    if !filters.is_empty() {
+        response = response.header("oci-filters-applied", "artifactType");
+    }
+    if let Some(last) = next {
+        let mut query = format!("last={last}");
+        for filter in filters {
+            query += &format!("&artifactType={}", utf8_percent_encode(filter, UNRESERVED));
+        }
+        let link = call.site.link(&format!("{name}/referrers/{subject}?{query}"));
+        response = response.header(header::LINK, format!("<{link}>; rel=\"next\""));
+    }
+    Ok(response)
+}
+
+/// One referrer's descriptor. It never changes under its key.
+async fn referrer(call: &Call<'_>, key: Key) -> Result<Option<Arc<Value>>> {
+    if let Some(entry) = call.oci.known.referrers.get(&key) {
+        return Ok(Some(entry));
+    }
+    // Annotations count in full, so an entry can be as large as a manifest.
+    let limit = call.oci.limits.manifest * 2;
+    let Some(bytes) = call.read_small(&key, "referrer", limit).await? else { return Ok(None) };
+    let Ok(entry) = serde_json::from_slice::<Value>(&bytes) else { return Ok(None) };
+    let entry = Arc::new(entry);
+    if bytes.len() < 4096 {
+        call.oci.known.referrers.insert(key, Arc::clone(&entry));
+    }
+    Ok(Some(entry))
+}
+
+/// `GET /v2/_oci/ext/discover`.
+pub(super) async fn list_extensions(call: &Call<'_>) -> Result<Response> {
+    super::login::check(call).await?;
+    Ok(Response::json(StatusCode::OK, &json!({ "extensions": [] })))
+}
+
+impl Call<'_> {
+    /// `Cache-Control` of what never changes under its digest.
+    pub(super) fn immutable(&self, name: &Name) -> &'static str {
+        use super::super::files::{IMMUTABLE_PRIVATE, IMMUTABLE_PUBLIC};
+        let public = self.cx.auth.is_public(&self.cx.resource("repository", name.as_str()), None);
+        if public { IMMUTABLE_PUBLIC } else { IMMUTABLE_PRIVATE }
+    }
+}
+
+/// `n` and `last`.
+struct Page {
+    count: usize,
+    last: Option<String>,
+}
+
+impl Page {
+    fn of(request: &Request, default: usize) -> Result<Self> {
+        let count = match request.query.get("n") {
+            None => default,
+            Some(text) if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() => {
+                text.parse().unwrap_or(MAX_PAGE).min(MAX_PAGE)
+            }
+            Some(_) => return Err(Error::invalid("`n` is a number of entries").with_code("PAGINATION_NUMBER_INVALID")),
+        };
+        Ok(Self { count, last: request.query.get("last").map(str::to_owned) })
+    }
+
+    fn wants(&self, entry: &str) -> bool {
+        self.last.as_deref().is_none_or(|last| entry > last)
+    }
+
+    /// The entries of this page, and whether there are more. Asking for none gets none, and no next page.
+    fn cut<'a>(&self, entries: impl Iterator<Item = &'a str>) -> (Vec<&'a str>, bool) {
+        let mut list: Vec<_> = entries.filter(|entry| self.wants(entry)).take(self.count.saturating_add(1)).collect();
+        let more = self.count > 0 && list.len() > self.count;
+        list.truncate(self.count);
+        (list, more)
+    }
+
+    /// Adds the link to the next page: an absolute path, since podman puts the host in front of whatever it finds.
+    fn link(&self, call: &Call<'_>, response: Response, path: &str, list: &[&str], more: bool) -> Response {
+        let Some(last) = list.last().filter(|_| more) else { return response };
+        let last = utf8_percent_encode(last, UNRESERVED);
+        let link = call.site.link(&format!("{path}?n={}&last={last}", self.count));
+        response.header(header::LINK, format!("<{link}>; rel=\"next\""))
+    }
+}

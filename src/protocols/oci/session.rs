@@ -1,0 +1,242 @@
+//! Upload sessions: state that any process can go on from, and who may touch it when.
+//!
+//! A session is one small document. Whoever goes on with stored bytes first takes the turn (compare-and-swap), works, and gives it back with the
+//! new state. Somebody who finds that the turn has changed since they looked has lost: 416, with where the session stands now. A
+//! turn that was never given back belongs to a request that died; the next one takes it over, and since the dead one may still have
+//! had bytes on their way into the same parts, the stored bytes are hashed once more before they become a blob.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::prelude::*;
+use super::name::Name;
+use super::{Call, error, keys};
+use crate::core::id;
+use crate::core::time::{Clock, Timestamp};
+use crate::storage::{Writer, WriterState};
+
+/// A session at rest.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Session {
+    /// Where the blob is going. Empty: there is no such session.
+    repository: String,
+    /// Who opened it; empty for nobody.
+    owner: String,
+    created: Timestamp,
+    touched: Timestamp,
+    /// Changes with every change of the session.
+    turn: String,
+    /// Whether some request has the turn.
+    held: bool,
+    /// Whether a turn was taken over: the stored bytes are not taken on trust.
+    pub(super) reread: bool,
+    /// Whether SHA-512 runs along (`digest-algorithm=sha512`).
+    pub(super) sha512: bool,
+    /// Where the bytes are; `None` while there are none.
+    pub(super) writer: Option<WriterState>,
+}
+
+impl Document for Session {
+    const CONTENT_TYPE: &'static str = "application/json";
+    const LIMIT: u64 = 4 << 20;
+    const NAME: &'static str = "upload session";
+
+    fn parse(bytes: &Bytes) -> Result<Self> {
+        serde_json::from_slice(bytes)
+            .map_err(|error| Error::internal("a stored upload session does not parse").with_source(error))
+    }
+
+    fn serialize(&self) -> Result<Bytes> {
+        serde_json::to_vec(self)
+            .map(Bytes::from)
+            .map_err(|error| Error::internal("an upload session does not serialise").with_source(error))
+    }
+}
+
+impl Session {
+    /// Bytes received and stored for good.
+    pub(super) fn stored(&self) -> u64 {
+        self.writer.as_ref().map_or(0, WriterState::length)
+    }
+
+    /// What to hash with.
+    pub(super) fn algorithms(&self) -> &'static [Algorithm] {
+        if self.sha512 { &[Algorithm::Sha256, Algorithm::Sha512] } else { &[Algorithm::Sha256] }
+    }
+
+    fn exists(&self) -> Result<()> {
+        if self.repository.is_empty() { Err(error::upload_unknown()) } else { Ok(()) }
+    }
+}
+
+/// A session in somebody's hands: lives longer than the request, whose client may vanish in the middle.
+#[derive(Clone)]
+pub(super) struct Held {
+    pub(super) objects: Objects,
+    pub(super) id: String,
+    pub(super) session: Session,
+    clock: Clock,
+}
+
+impl Held {
+    /// Opens a session.
+    pub(super) async fn open(call: &Call<'_>, name: &Name, sha512: bool) -> Result<Self> {
+        let now = call.cx.clock.now();
+        let session = Session {
+            repository: name.as_str().to_owned(),
+            owner: call.identity.user().unwrap_or_default().to_owned(),
+            created: now,
+            touched: now,
+            turn: id::uuid(),
+            sha512,
+            ..Session::default()
+        };
+        let held = Self { objects: call.cx.objects.clone(), id: id::uuid(), session, clock: call.cx.clock.clone() };
+        let options = PutOptions { condition: Condition::Absent, content_type: None, ..PutOptions::default() };
+        held.objects.put(&held.key()?, Document::serialize(&held.session)?, options, &ObjectInfo::default()).await?;
+        Ok(held)
+    }
+
+    /// Finds a session of this repository and this caller. Any other is answered like one that never was.
+    pub(super) async fn load(call: &Call<'_>, name: &Name, id: &str) -> Result<Self> {
+        if !id::is_uuid(id) {
+            return Err(error::upload_unknown());
+        }
+        let loaded = call.cx.objects.document_revalidated::<Session>(&keys::upload(id)?).await?;
+        let session = loaded.map(|loaded| loaded.document.clone()).unwrap_or_default();
+        session.exists()?;
+        if session.repository != name.as_str() || session.owner != call.identity.user().unwrap_or_default() {
+            return Err(error::upload_unknown());
+        }
+        Ok(Self { objects: call.cx.objects.clone(), id: id.to_owned(), session, clock: call.cx.clock.clone() })
+    }
+
+    pub(super) fn key(&self) -> Result<Key> {
+        keys::upload(&self.id)
+    }
+
+    /// Changes the session if it is still as it was looked at, and goes on with what it is then.
+    async fn change(&mut self, change: impl Fn(&mut Session) + Send + Sync + 'static) -> Result<()> {
+        let (before, after, now) = (self.session.turn.clone(), id::uuid(), self.clock.now());
+        let change = move |session: &mut Session| {
+            session.exists()?;
+            // Run a second time, it finds its own change there.
+            if session.turn == after {
+                return Ok(Edit::Unchanged(session.clone()));
+            }
+            if session.turn != before {
+                return Err(error::out_of_order(session.stored()));
+            }
+            change(session);
+            session.turn.clone_from(&after);
+            session.touched = now;
+            Ok(Edit::Changed(session.clone()))
+        };
+        self.session = self.objects.update(&self.key()?, &ObjectInfo::default(), change).await?;
+        Ok(())
+    }
+
+    /// The writer to go on with. With stored bytes the turn is taken first; an empty session needs none, as everybody begins a place of their own.
+    pub(super) async fn writer(&mut self, expected: Option<u64>) -> Result<Writer> {
+        if self.session.writer.is_none() {
+            return self.objects.writer(None, self.session.algorithms(), expected).await;
+        }
+        self.change(|session| {
+            session.reread |= session.held;
+            session.held = true;
+        })
+        .await?;
+        let state = self.session.writer.clone().ok_or_else(error::upload_unknown)?;
+        // Saved by another release, the hash can't go on: the client begins anew.
+        self.objects.resume(&state).await?.ok_or_else(error::upload_unknown)
+    }
+
+    /// Keeps what the writer has received, and gives the turn back.
+    pub(super) async fn keep(&mut self, writer: Writer) -> Result<()> {
+        let state = writer.suspend().await?;
+        let mine = self.session.writer.is_none().then(|| state.clone());
+        let kept = self
+            .change(move |session| {
+                session.writer = Some(state.clone());
+                session.held = false;
+            })
+            .await;
+        // Somebody else was faster. What was begun in a place of our own is nobody's now.
+        if let (Err(error), Some(state)) = (&kept, mine)
+            && !error.kind().is_server_fault()
+        {
+            throw_away(&self.objects, &state).await;
+        }
+        kept
+    }
+
+    /// Gives the turn back after a fault of the store, with the state as it was. Parts may still be on their way.
+    pub(super) async fn give_back(&mut self) {
+        if self.session.held {
+            let given = self.change(|session| {
+                session.held = false;
+                session.reread = true;
+            });
+            if let Err(error) = given.await {
+                tracing::warn!(error = error.message(), causes = error.causes(), "an upload's turn was not given back");
+            }
+        }
+    }
+
+    /// Ends the session. What is left if this fails is swept later.
+    pub(super) async fn close(&self) {
+        let closed = match self.key() {
+            Ok(key) => self.objects.delete(&key, &ObjectInfo::default()).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = closed {
+            tracing::warn!(error = error.message(), causes = error.causes(), "a finished upload session stays until it is swept");
+        }
+    }
+
+    /// Ends the session and throws its bytes away.
+    pub(super) async fn abandon(&self) {
+        self.close().await;
+        if let Some(state) = &self.session.writer {
+            throw_away(&self.objects, state).await;
+        }
+    }
+}
+
+/// Removes suspended bytes. What can't be removed now is swept by the store.
+async fn throw_away(objects: &Objects, state: &WriterState) {
+    let thrown = async {
+        match objects.resume(state).await? {
+            Some(writer) => writer.finish().await?.discard().await,
+            None => Ok(()),
+        }
+    };
+    if let Err(error) = thrown.await {
+        tracing::debug!(error = error.message(), causes = error.causes(), "an upload's bytes stay until they are swept");
+    }
+}
+
+/// Removes sessions that nobody has touched for `age`. Returns how many.
+pub(super) async fn sweep(objects: &Objects, clock: &Clock, age: Duration) -> Result<u64> {
+    let (prefix, now) = (keys::uploads()?, clock.now());
+    let (mut after, mut swept) = (None, 0);
+    loop {
+        let page = objects.list(&prefix, after.as_deref(), super::links::PAGE, false).await?;
+        // The object is as old as the last change: the listing tells which are worth a look.
+        for listed in page.objects.iter().filter(|listed| now.since(listed.modified) >= age) {
+            let Some(loaded) = objects.document_revalidated::<Session>(&listed.key).await? else { continue };
+            if now.since(loaded.document.touched) < age {
+                continue;
+            }
+            objects.delete(&listed.key, &ObjectInfo::default()).await?;
+            if let Some(state) = &loaded.document.writer {
+                throw_away(objects, state).await;
+            }
+            swept += 1;
+        }
+        let Some(next) = page.next else { return Ok(swept) };
+        after = Some(next);
+    }
+}
