@@ -27,7 +27,6 @@ function response(native) {
 class SmartRegistry {
   /** @type {any} */
   #native;
-  #config;
   /** @type {Promise<void> | undefined} */
   #starting;
   #ready = false;
@@ -40,7 +39,6 @@ class SmartRegistry {
 
   /** @param {any} config an `IRegistryConfig`; nothing is opened or connected before `init()` */
   constructor(config) {
-    this.#config = config;
     const text = configJson(config);
     const own = extensions(config);
     this.#native = call(() => binding.createRegistry(text, own), SmartRegistry);

@@ -1,7 +1,7 @@
 // Pumps a body from any source into the binding, with backpressure, and never lets a source that broke look finished.
 'use strict';
 
-const { Upload } = require('./binding.cjs');
+const binding = require('./binding.cjs');
 
 /** After so many bytes without a turn of the event loop the pump waits once: memory that Rust has let go is only released between turns. */
 const TURN = 1 << 20;
@@ -130,7 +130,7 @@ function webChunks(stream) {
  * @param {number | undefined} length announced length in bytes
  */
 function upload(source, length) {
-  const handle = new Upload(length);
+  const handle = new binding.Upload(length);
   if (typeof source.getReader === 'function') {
     let chunks;
     try {

@@ -1,0 +1,6 @@
+// A CommonJS program.
+import registry = require('smartregistry-native');
+
+const made: registry.SmartRegistry = new registry.SmartRegistry({ storage: { type: 'memory' } });
+const config: registry.IRegistryConfig = { storage: { bucketName: 'b' } };
+void [made, config];
