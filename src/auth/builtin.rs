@@ -23,7 +23,7 @@ use crate::core::time::Clock;
 
 /// How long the outcome of a password check is remembered, so that a client that sends Basic with every request waits for argon2 once.
 /// It is remembered together with the password's hash: a new password is in force within the metadata TTL.
-const CHECKED: Duration = Duration::from_secs(60);
+const CHECKED: Duration = Duration::from_mins(1);
 /// Outcomes remembered at most.
 const MAX_CHECKED: u64 = 10_000;
 

@@ -75,19 +75,16 @@ impl AuthProvider for Fenced {
 
     async fn validate_token(&self, token: &Secret, protocol: Option<&str>) -> Result<Option<AuthToken>> {
         let ask = self.call("validateToken", self.inner.validate_token(token, protocol));
-        let found = match &self.answers {
-            None => ask.await?,
-            Some(answers) => {
-                let question = digest([token.expose(), protocol.unwrap_or_default()]);
-                match answers.tokens.get(&question) {
-                    Some(known) => known,
-                    None => {
-                        let answer = ask.await?;
-                        answers.tokens.insert(question, answer.clone());
-                        answer
-                    }
-                }
+        let question = digest([token.expose(), protocol.unwrap_or_default()]);
+        let known = self.answers.as_ref().and_then(|answers| answers.tokens.get(&question));
+        let found = if let Some(known) = known {
+            known
+        } else {
+            let answer = ask.await?;
+            if let Some(answers) = &self.answers {
+                answers.tokens.insert(question, answer.clone());
             }
+            answer
         };
         let now = self.clock.now();
         Ok(found.filter(|token| token.expires_at.is_none_or(|end| end > now)))

@@ -157,7 +157,7 @@ async fn the_provider_decides_for_its_tokens_and_read_only_ones_only_read() {
 async fn a_token_signed_for_less_gives_no_more() {
     let (auth, _) = auth(Mood::Sample, &json!({ "jwtSecret": "0123456789abcdef" }));
     let scopes = ["oci:repository:x:pull".to_owned(), "oci:repository:forbidden:push".to_owned()];
-    let token = auth.sign_oci("bob", &scopes, Duration::from_secs(60)).unwrap();
+    let token = auth.sign_oci("bob", &scopes, Duration::from_mins(1)).unwrap();
     let bob = auth.authenticate(&bearer(token.expose()), OCI).await.unwrap();
     assert_eq!(bob.user(), Some("bob"));
     for (name, action, may) in [

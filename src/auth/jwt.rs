@@ -19,7 +19,7 @@ use crate::core::secret::Secret;
 use crate::core::time::{Clock, Timestamp};
 
 /// How far the clocks of two machines may be apart.
-const LEEWAY: Duration = Duration::from_secs(60);
+const LEEWAY: Duration = Duration::from_mins(1);
 /// The protocol whose tokens these are.
 pub(super) const PROTOCOL: &str = "oci";
 /// Longer texts are not looked at.
@@ -340,7 +340,7 @@ mod tests {
             "oci:registry:catalog:*".to_owned(),
             "npm:package:x:read".to_owned(),
         ];
-        let token = jwt.sign("bob", &scopes, Duration::from_secs(300)).unwrap();
+        let token = jwt.sign("bob", &scopes, Duration::from_mins(5)).unwrap();
         let payload = token.expose().split('.').nth(1).unwrap();
         let payload: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
         assert_eq!(
@@ -363,7 +363,7 @@ mod tests {
     #[test]
     fn times_are_whole_numbers_for_parsers_that_want_integers() {
         let (jwt, _) = jwt();
-        let token = jwt.sign("bob", &[], Duration::from_secs(300)).unwrap();
+        let token = jwt.sign("bob", &[], Duration::from_mins(5)).unwrap();
         let payload = token.expose().split('.').nth(1).unwrap();
         let payload: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
         assert!(payload["exp"].is_i64() && payload["iat"].is_i64() && payload["nbf"].is_i64(), "{payload}");
@@ -372,7 +372,7 @@ mod tests {
     #[test]
     fn time_is_kept_with_a_minutes_leeway() {
         let (jwt, clock) = jwt();
-        let token = jwt.sign("bob", &[], Duration::from_secs(300)).unwrap();
+        let token = jwt.sign("bob", &[], Duration::from_mins(5)).unwrap();
         clock.advance(Duration::from_secs(359));
         assert!(matches!(jwt.verify(&token), Verdict::Good(_)));
         clock.advance(Duration::from_secs(1));
@@ -433,7 +433,7 @@ mod tests {
     #[test]
     fn a_changed_token_does_not_hold() {
         let (jwt, _) = jwt();
-        let token = jwt.sign("bob", &[], Duration::from_secs(300)).unwrap();
+        let token = jwt.sign("bob", &[], Duration::from_mins(5)).unwrap();
         let text = token.expose();
         for at in (0..text.len()).step_by(7) {
             let mut changed = text.as_bytes().to_vec();

@@ -8,6 +8,7 @@ mod credentials;
 mod custom;
 #[cfg(test)]
 mod custom_tests;
+mod identity;
 mod jwt;
 mod limiter;
 mod passwords;
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 use tokio::sync::OnceCell;
 
+pub use identity::{AuthToken, Identity, IssuedToken, TokenInfo};
 pub use provider::{AuthProvider, Credentials, TokenOptions};
 pub use scope::{Action, Resource, Scope};
 pub use setup::Setup;
@@ -41,113 +43,7 @@ use crate::core::error::{Error, Result};
 use crate::core::protocol_name::ProtocolName;
 use crate::core::request::Request;
 use crate::core::secret::Secret;
-use crate::core::time::{Clock, Timestamp};
-
-/// A token as its checks see it (`IAuthToken`).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuthToken {
-    /// The protocol it was made for, by name; `None` when a custom provider doesn't say.
-    pub kind: Option<String>,
-    /// Whose it is.
-    pub user_id: String,
-    /// What it may do, in the unified grammar.
-    pub scopes: Vec<String>,
-    /// Whether every action but reading is refused, whatever the scopes say.
-    pub readonly: bool,
-    /// When it ends.
-    pub expires_at: Option<Timestamp>,
-    /// Whatever the provider keeps with it.
-    pub metadata: Option<serde_json::Value>,
-}
-
-impl AuthToken {
-    /// What a user may do who came with a password: everything of the protocol. Every user is a writer; who shall do less gets a token.
-    fn of_password(user_id: String, protocol: &str) -> Self {
-        Self {
-            kind: Some(protocol.to_owned()),
-            user_id,
-            scopes: vec![scope::full(protocol)],
-            readonly: false,
-            expires_at: None,
-            metadata: Some(serde_json::json!({ "method": "password" })),
-        }
-    }
-
-    /// Whether it stands for a password, not for a token that could be revoked.
-    pub fn is_password(&self) -> bool {
-        self.metadata.as_ref().and_then(|all| all.get("method")).is_some_and(|method| method == "password")
-    }
-
-    /// Whether it was signed by [`Auth::sign_oci`] and so says itself what it is for.
-    fn is_signed(&self) -> bool {
-        self.kind.as_deref() == Some(jwt::PROTOCOL)
-            && self.metadata.as_ref().is_some_and(|all| all.get("jti").is_some())
-    }
-}
-
-/// Who asks.
-#[derive(Debug, Clone)]
-pub enum Identity {
-    /// No credentials came.
-    Anonymous,
-    /// Credentials came and are no good: unknown, expired, revoked. Public reads may still go on; everything else is 401.
-    Rejected,
-    /// A good token, or a user's password.
-    Known(Arc<AuthToken>),
-}
-
-impl Identity {
-    /// The user's id, if there is a user. An anonymous OCI token has none.
-    pub fn user(&self) -> Option<&str> {
-        self.token().map(|token| token.user_id.as_str()).filter(|user| !user.is_empty())
-    }
-
-    /// The token, if there is one.
-    pub fn token(&self) -> Option<&Arc<AuthToken>> {
-        match self {
-            Self::Known(token) => Some(token),
-            Self::Anonymous | Self::Rejected => None,
-        }
-    }
-}
-
-/// A token as its owner sees it in a list. The text itself is shown once, when it is made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenInfo {
-    /// Short id, hexadecimal: names the token without being it.
-    pub key: String,
-    /// The first six characters of the text, to recognise it by; empty when the provider doesn't say.
-    pub hint: String,
-    /// Whose it is.
-    pub user_id: String,
-    /// The protocol it was made for.
-    pub protocol: String,
-    /// What its owner calls it.
-    pub name: Option<String>,
-    /// What it may do.
-    pub scopes: Vec<String>,
-    /// Whether it only reads.
-    pub readonly: bool,
-    /// Networks it may be used from; anywhere if empty.
-    pub cidr: Vec<String>,
-    /// When it was made; the epoch when the provider doesn't say.
-    pub created: Timestamp,
-    /// When it ends.
-    pub expires_at: Option<Timestamp>,
-    /// The day on which it was last used, as far as anybody wrote it down.
-    pub last_used: Option<Timestamp>,
-    /// Whatever else is kept with it.
-    pub metadata: Option<serde_json::Value>,
-}
-
-/// A token that was just made.
-#[derive(Debug, Clone)]
-pub struct IssuedToken {
-    /// The text; nobody can show it again.
-    pub text: Secret,
-    /// How it is listed.
-    pub info: TokenInfo,
-}
+use crate::core::time::Clock;
 
 /// Names a protocol's resource of a type.
 pub fn resource(protocol: ProtocolName, kind: &'static str, name: impl Into<String>) -> Resource {
@@ -169,7 +65,7 @@ pub struct Auth {
 
 /// Who keeps users and tokens.
 enum Users {
-    Builtin(Arc<Builtin>),
+    Builtin(Box<Builtin>),
     Custom(Fenced),
 }
 
@@ -508,4 +404,4 @@ impl Auth {
 }
 
 /// How long a refresh token lives. Docker keeps it in place of the password, so its end is the next `docker login`.
-const REFRESH: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+const REFRESH: Duration = Duration::from_hours(90 * 24);

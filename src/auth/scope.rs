@@ -307,7 +307,7 @@ mod tests {
             name in "[a-z./:-]{1,12}", pattern in "[a-z/*-]{2,12}",
         ) {
             prop_assert!(name_matches(&name, &name));
-            let reaches_scoped = name_matches(&pattern, &format!("@{}", name));
+            let reaches_scoped = name_matches(&pattern, &["@", name.as_str()].concat());
             prop_assert!(!reaches_scoped);
         }
 

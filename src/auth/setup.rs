@@ -64,19 +64,14 @@ impl Auth {
         let secret = secret(config, setup.oci, setup.shared && lasting && !custom, &mut warnings)?;
         let service = config.oci_tokens.service.clone().unwrap_or_else(|| SERVICE.to_owned());
         let jwt = Jwt::new(&secret, service, clock.clone());
-        let users = match setup.provider {
-            Some(provider) => Users::Custom(Fenced::new(
-                provider,
-                config.provider_timeout_ms,
-                config.provider_cache_seconds,
-                clock.clone(),
-            )),
-            None => {
-                let storage = if lasting { setup.storage.clone() } else { in_memory(clock) };
-                let backend: Arc<dyn TokenBackend> = Arc::new(Documents::new(storage, clock.clone()));
-                let builtin = Builtin::new(backend, config, Arc::clone(&limiter), clock, setup.metadata_ttl);
-                Users::Builtin(Arc::new(builtin))
-            }
+        let users = if let Some(provider) = setup.provider {
+            let (limit, cache) = (config.provider_timeout_ms, config.provider_cache_seconds);
+            Users::Custom(Fenced::new(provider, limit, cache, clock.clone()))
+        } else {
+            let storage = if lasting { setup.storage.clone() } else { in_memory(clock) };
+            let backend: Arc<dyn TokenBackend> = Arc::new(Documents::new(storage, clock.clone()));
+            let builtin = Builtin::new(backend, config, Arc::clone(&limiter), clock, setup.metadata_ttl);
+            Users::Builtin(Box::new(builtin))
         };
         Ok(Self {
             users,
