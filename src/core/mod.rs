@@ -1,6 +1,7 @@
 //! The vocabulary: requests, responses, bodies, errors, and the small grammars of HTTP. Does no IO, imports nothing of ours.
 
 pub mod actor;
+pub mod archive;
 pub mod body;
 pub mod conditional;
 pub mod digest;

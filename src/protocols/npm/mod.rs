@@ -1,8 +1,44 @@
-//! npm.
+//! npm: the registry of npm, pnpm, yarn (classic and berry), bun, deno and corepack.
+//!
+//! There is no specification; what there is are the registry's [API document][api], the clients' sources, and what they send. Special
+//! to this protocol: one document per package, the packument, that is read far more often than all else and changed by publishing,
+//! tagging, deprecating and unpublishing. It is kept as slices ([`model`]), changed by pure functions ([`edit`]) and served from
+//! finished bytes ([`representations`]). Clients send it back whole to change a field: such a body is a wish for that field and
+//! nothing else ([`manage`]).
+//!
+//! [api]: https://github.com/npm/registry/blob/main/docs/REGISTRY-API.md
+
+mod access;
+mod audit;
+mod body;
+mod download;
+mod edit;
+mod error;
+mod inspect;
+mod intake;
+mod json;
+mod keys;
+mod login;
+mod manage;
+mod manifest;
+mod model;
+mod name;
+mod publish;
+mod read;
+mod representations;
+mod routes;
+mod search;
+#[cfg(test)]
+mod tests;
+mod tokens;
+mod upload;
+mod version;
 
 use async_trait::async_trait;
 
 use super::prelude::*;
+use crate::config::Limits;
+use representations::Representations;
 
 /// Its name.
 pub const NAME: ProtocolName = ProtocolName::new("npm");
@@ -10,19 +46,32 @@ pub const NAME: ProtocolName = ProtocolName::new("npm");
 pub const ALIASES: &[&str] = &["/-/npm/v1/oidc"];
 
 /// Makes one.
-pub fn build(_settings: Settings) -> Box<dyn Protocol> {
-    Box::new(Npm)
+pub fn build(settings: Settings) -> Box<dyn Protocol> {
+    Box::new(Npm {
+        representations: Representations::new(
+            settings.limits.cache,
+            settings.config.feature("abbreviatedTime", true),
+        ),
+        inspect: settings.config.feature("validateTarball", true),
+        limits: settings.limits,
+    })
 }
 
-struct Npm;
+/// npm over one registry.
+struct Npm {
+    representations: Representations,
+    /// Whether tarballs are looked into: refuse what is no package, or another one than it says.
+    inspect: bool,
+    limits: Limits,
+}
 
 #[async_trait]
 impl Protocol for Npm {
-    async fn handle(&self, _cx: &Cx, _path: &Segments, _request: Request) -> Result<Response> {
-        Err(Error::not_found("not found"))
+    async fn handle(&self, cx: &Cx, path: &Segments, request: Request) -> Result<Response> {
+        routes::dispatch(self, cx, path, request).await.map_err(|error| error::complete(error, cx))
     }
 
     fn render_error(&self, error: &Error) -> Response {
-        Response::new(error.status())
+        error::render(error)
     }
 }

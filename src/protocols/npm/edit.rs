@@ -1,0 +1,317 @@
+//! How one change alters a packument. Pure, and safe to run again on a newer one: `Storage::update` does so when writers race.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::json::{Members, ObjectWriter};
+use super::model::{Packument, Person, Release, Tombstone, Unpublished};
+use super::name::{self, PackageName};
+use crate::protocols::prelude::*;
+use super::version;
+use crate::config::Visibility;
+use crate::core::time::Timestamp;
+
+/// How long the same publish by the same user is taken for a retry of one whose answer got lost. npm repeats a PUT after a timeout.
+const RETRY_WINDOW: Duration = Duration::from_secs(15 * 60);
+
+/// A version that is about to be published; its tarball is stored already.
+#[derive(Debug, Clone)]
+pub(crate) struct NewRelease {
+    pub(crate) name: PackageName,
+    pub(crate) version: String,
+    /// The manifest without `maintainers`.
+    pub(crate) manifest: Vec<u8>,
+    pub(crate) integrity: String,
+    /// Tags that are to name this version.
+    pub(crate) tags: Vec<String>,
+    pub(crate) readme: Option<String>,
+    pub(crate) user: Person,
+    /// File name of the tarball.
+    pub(crate) file: String,
+    pub(crate) access: Option<Visibility>,
+    pub(crate) now: Timestamp,
+}
+
+/// How a publish ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Published {
+    /// It is new; the revision.
+    New(String),
+    /// It was here already, from this very publish: the revision, and the file name of its tarball.
+    Again(String, Option<String>),
+}
+
+/// 403 with the sentence that release scripts look for.
+pub(crate) fn version_exists(version: &str) -> Error {
+    Error::denied(format!("You cannot publish over the previously published versions: {version}."))
+}
+
+/// Adds a version.
+pub(crate) fn add_version(packument: &mut Packument, new: &NewRelease) -> Result<Edit<Published>> {
+    if let Some(known) = packument.release(&new.version) {
+        let members = Members::parse(&known.manifest).unwrap_or_default();
+        let same = members.object("dist").and_then(|dist| dist.text("integrity")).as_ref() == Some(&new.integrity)
+            && members.object("_npmUser").and_then(|user| user.text("name")).as_ref() == Some(&new.user.name);
+        let published = Timestamp::parse_rfc3339(packument.published(&new.version)).unwrap_or_default();
+        return if same && new.now.since(published) <= RETRY_WINDOW {
+            let file = packument.notes.tarballs.get(&new.version).cloned();
+            Ok(Edit::Unchanged(Published::Again(packument.rev.clone(), file)))
+        } else {
+            Err(version_exists(&new.version))
+        };
+    }
+    if packument.tombstone(&new.version).is_some() {
+        return Err(version_exists(&new.version));
+    }
+    if packument.is_new() {
+        new.name.check_new()?;
+        packument.notes.access = new.access;
+    }
+    new.name.as_str().clone_into(&mut packument.name);
+    if packument.maintainers.is_empty() {
+        packument.maintainers.push(new.user.clone());
+    }
+    let version: Arc<str> = new.version.as_str().into();
+    let manifest = with_member(&new.manifest, "maintainers", &packument.maintainers);
+    packument.releases.push(Release { version, manifest });
+    packument.notes.tarballs.insert(new.version.clone(), new.file.clone());
+    packument.notes.unpublished = None;
+    // The first version is `latest` whatever tag it came with, so that the package can be installed at all.
+    let first = (packument.tagged("latest").is_none()).then_some("latest");
+    for tag in new.tags.iter().map(String::as_str).chain(first) {
+        packument.tags.insert(tag.to_owned(), new.version.clone());
+    }
+    if packument.tags.get("latest") == Some(&new.version) {
+        packument.set_readme(&new.version, new.readme.as_deref());
+    }
+    packument.time.insert(new.version.clone(), new.now.rfc3339());
+    packument.touch(new.now, &[&new.manifest]);
+    Ok(Edit::Changed(Published::New(packument.rev.clone())))
+}
+
+/// An object with one more member at its end.
+fn with_member(object: &[u8], key: &str, value: &impl serde::Serialize) -> Bytes {
+    let mut out = Vec::with_capacity(object.len() + 256);
+    let mut writer = ObjectWriter::begin(&mut out);
+    for (name, value) in &Members::parse(object).unwrap_or_default().0 {
+        writer.raw(name, value.get().as_bytes());
+    }
+    writer.member(key, value);
+    writer.end();
+    out.into()
+}
+
+/// An object whose member `key` is `value`, or is gone.
+fn replace_member(object: &[u8], key: &str, value: Option<&str>) -> Bytes {
+    let mut out = Vec::with_capacity(object.len() + 256);
+    let mut writer = ObjectWriter::begin(&mut out);
+    for (name, value) in Members::parse(object).unwrap_or_default().0.iter().filter(|(name, _)| name != key) {
+        writer.raw(name, value.get().as_bytes());
+    }
+    if let Some(value) = value {
+        writer.member(key, value);
+    }
+    writer.end();
+    out.into()
+}
+
+/// Sets or takes away the deprecation of the versions named; others, and versions that aren't there, are left alone.
+pub(crate) fn deprecate(
+    packument: &mut Packument,
+    wanted: &BTreeMap<String, String>,
+    now: Timestamp,
+) -> Result<Edit<()>> {
+    let mut changed = false;
+    let mut known = false;
+    for release in &mut packument.releases {
+        let Some(message) = wanted.get(release.version.as_ref()) else { continue };
+        known = true;
+        let present =
+            Members::parse(&release.manifest).and_then(|members| members.text("deprecated")).unwrap_or_default();
+        if present != *message {
+            let message = Some(message.as_str()).filter(|message| !message.is_empty());
+            release.manifest = replace_member(&release.manifest, "deprecated", message);
+            changed = true;
+        }
+    }
+    if !known {
+        return Err(Error::not_found("none of the versions in this document is here; a new one needs a tarball"));
+    }
+    if !changed {
+        return Ok(Edit::Unchanged(()));
+    }
+    let salt = serde_json::to_vec(wanted).unwrap_or_default();
+    packument.touch(now, &[b"deprecate", &salt]);
+    Ok(Edit::Changed(()))
+}
+
+/// Points tags at versions and, with `replace`, drops every other tag but `latest`.
+pub(crate) fn set_tags(
+    packument: &mut Packument,
+    wanted: &BTreeMap<String, String>,
+    replace: bool,
+    now: Timestamp,
+) -> Result<Edit<()>> {
+    let mut tags = if replace { BTreeMap::new() } else { packument.tags.clone() };
+    if let Some(latest) = packument.tags.get("latest") {
+        tags.insert("latest".to_owned(), latest.clone());
+    }
+    for (tag, version) in wanted {
+        name::check_tag(tag)?;
+        let version = version::clean(version).unwrap_or_else(|| version.clone());
+        if packument.release(&version).is_none() {
+            return Err(Error::not_found(format!("version not found: {}", name::printable(&version))));
+        }
+        tags.insert(tag.clone(), version);
+    }
+    change_tags(packument, tags, now)
+}
+
+/// Takes a tag away.
+pub(crate) fn remove_tag(packument: &mut Packument, tag: &str, now: Timestamp) -> Result<Edit<()>> {
+    if tag == "latest" {
+        return Err(Error::denied("the tag `latest` can't be removed; point it at another version"));
+    }
+    let mut tags = packument.tags.clone();
+    if tags.remove(tag).is_none() {
+        return Err(Error::not_found(format!("{} has no tag `{}`", packument.name, name::printable(tag))));
+    }
+    change_tags(packument, tags, now)
+}
+
+fn change_tags(packument: &mut Packument, tags: BTreeMap<String, String>, now: Timestamp) -> Result<Edit<()>> {
+    if tags == packument.tags {
+        return Ok(Edit::Unchanged(()));
+    }
+    packument.tags = tags;
+    let salt = serde_json::to_vec(&packument.tags).unwrap_or_default();
+    packument.touch(now, &[b"tags", &salt]);
+    Ok(Edit::Changed(()))
+}
+
+/// Sets or takes away one user's star.
+pub(crate) fn star(packument: &mut Packument, user: &str, on: bool, now: Timestamp) -> Result<Edit<()>> {
+    if packument.users.get(user).copied().unwrap_or(false) == on {
+        return Ok(Edit::Unchanged(()));
+    }
+    if on {
+        packument.users.insert(user.to_owned(), true);
+    } else {
+        packument.users.remove(user);
+    }
+    packument.touch(now, &[b"star", user.as_bytes(), &[u8::from(on)]]);
+    Ok(Edit::Changed(()))
+}
+
+/// Replaces the owners.
+pub(crate) fn set_maintainers(packument: &mut Packument, wanted: &[Person], now: Timestamp) -> Result<Edit<()>> {
+    if wanted.is_empty() {
+        return Err(Error::invalid(format!("{} must keep at least one owner", packument.name)));
+    }
+    if packument.maintainers == wanted {
+        return Ok(Edit::Unchanged(()));
+    }
+    packument.maintainers = wanted.to_vec();
+    let salt = serde_json::to_vec(wanted).unwrap_or_default();
+    packument.touch(now, &[b"maintainers", &salt]);
+    Ok(Edit::Changed(()))
+}
+
+/// Makes the package public or private.
+pub(crate) fn set_access(packument: &mut Packument, access: Visibility, now: Timestamp) -> Result<Edit<()>> {
+    if packument.notes.access == Some(access) {
+        return Ok(Edit::Unchanged(()));
+    }
+    packument.notes.access = Some(access);
+    packument.touch(now, &[b"access", &[u8::from(access == Visibility::Private)]]);
+    Ok(Edit::Changed(()))
+}
+
+/// Which versions to take away.
+#[derive(Debug, Clone)]
+pub(crate) enum Removal {
+    /// All that the client doesn't list; with the tags as the client repaired them.
+    AllBut(BTreeSet<String>, BTreeMap<String, String>),
+    /// The whole package.
+    Package,
+}
+
+/// Takes versions away for good. Answers the tarballs that nobody needs any more: version and file name.
+///
+/// Only at the revision that the client saw: a version that was published since is not in its list and would be taken away unseen.
+pub(crate) fn unpublish(
+    packument: &mut Packument,
+    rev: &str,
+    removal: &Removal,
+    by: &str,
+    now: Timestamp,
+) -> Result<Edit<Vec<Tombstone>>> {
+    let here_already = |one: &&Tombstone| one.by == by && one.time == now.rfc3339();
+    let buried: Vec<Tombstone> = packument.notes.tombstones.iter().filter(here_already).cloned().collect();
+    if !buried.is_empty() {
+        // This very removal, run again because nobody knew whether it had been written.
+        return Ok(Edit::Unchanged(buried));
+    }
+    if packument.rev != rev {
+        return Err(conflict());
+    }
+    let goes = |version: &str| match removal {
+        Removal::AllBut(kept, _) => !kept.contains(version),
+        Removal::Package => true,
+    };
+    let (gone, stay): (Vec<Release>, Vec<Release>) =
+        std::mem::take(&mut packument.releases).into_iter().partition(|release| goes(&release.version));
+    packument.releases = stay;
+    if gone.is_empty() && !matches!(removal, Removal::Package) {
+        return Ok(Edit::Unchanged(Vec::new()));
+    }
+    let tombstones: Vec<Tombstone> = gone.iter().map(|release| bury(packument, release, by, now)).collect();
+    packument.notes.tombstones.extend(tombstones.iter().cloned());
+    repair_tags(packument, removal);
+    if packument.releases.is_empty() {
+        let versions = tombstones.iter().map(|one| one.version.clone()).collect();
+        packument.notes.unpublished = Some(Unpublished { name: by.to_owned(), time: now.rfc3339(), versions });
+        packument.readme = None;
+    }
+    packument.touch(now, &[b"unpublish", by.as_bytes()]);
+    Ok(Edit::Changed(tombstones))
+}
+
+fn bury(packument: &mut Packument, release: &Release, by: &str, now: Timestamp) -> Tombstone {
+    let version = release.version.to_string();
+    packument.time.remove(&version);
+    let members = Members::parse(&release.manifest).unwrap_or_default();
+    Tombstone {
+        integrity: members.object("dist").and_then(|dist| dist.text("integrity")),
+        file: packument.notes.tarballs.remove(&version),
+        time: now.rfc3339(),
+        by: by.to_owned(),
+        version,
+    }
+}
+
+fn repair_tags(packument: &mut Packument, removal: &Removal) {
+    let here: BTreeSet<Arc<str>> = packument.releases.iter().map(|release| Arc::clone(&release.version)).collect();
+    let mut tags = std::mem::take(&mut packument.tags);
+    if let Removal::AllBut(_, repaired) = removal {
+        // The client moves the tags of what it takes away, and only of that.
+        for (tag, version) in &mut tags {
+            if let Some(moved) = repaired.get(tag).filter(|_| !here.contains(version.as_str())) {
+                version.clone_from(moved);
+            }
+        }
+    }
+    tags.retain(|_, version| here.contains(version.as_str()));
+    if !tags.contains_key("latest")
+        && let Some(best) = version::highest(here.iter().map(AsRef::as_ref)).or_else(|| here.iter().next().map(AsRef::as_ref))
+    {
+        tags.insert("latest".to_owned(), best.to_owned());
+    }
+    packument.tags = tags;
+}
+
+/// 409 in CouchDB's words.
+fn conflict() -> Error {
+    Error::new(Kind::Conflict, "Document update conflict: the package has changed meanwhile; run the command again")
+        .with_code("conflict")
+}

@@ -1,0 +1,261 @@
+//! What comes after publishing: tags, deprecation, owners, stars, access, unpublishing.
+//!
+//! Clients send the whole packument back to change one field of it. None of these functions stores such a body: each takes the one field
+//! that the request is about and changes that, on the document as it is by then.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::{StreamExt, stream};
+
+use super::edit::{self, Removal};
+use super::error::not_found;
+use super::json::{self, Members};
+use super::model::{Packument, Person, Tombstone};
+use super::name::{self, PackageName};
+use crate::protocols::prelude::*;
+use super::{Npm, access, body, keys, read, upload};
+use crate::config::Visibility;
+
+/// Files that are deleted at the same time.
+const DELETIONS: usize = 16;
+
+/// Changes a package that is there. 404 before anything else if it isn't.
+async fn change<R, F>(cx: &Cx, name: &PackageName, change: F) -> Result<R>
+where
+    R: Send + 'static,
+    F: Fn(&mut Packument) -> Result<Edit<R>> + Send + Sync + 'static,
+{
+    let change = move |packument: &mut Packument| {
+        if packument.is_new() { Err(not_found()) } else { change(packument) }
+    };
+    cx.objects.update(&keys::index(name)?, &ObjectInfo::of(name.as_str()), change).await
+}
+
+fn ok(status: StatusCode) -> Response {
+    Response::json(status, &serde_json::json!({ "ok": true, "success": true }))
+}
+
+/// A PUT on a package without a tarball, by somebody who may write: a deprecation, or a star.
+pub(crate) async fn put_document(cx: &Cx, name: &PackageName, body: &Members<'_>) -> Result<Response> {
+    if let Some(versions) = body.object("versions").filter(|versions| !versions.0.is_empty()) {
+        return deprecate(cx, name, &versions).await;
+    }
+    if let Some(on) = star(cx, body)? {
+        return set_star(cx, name, on).await;
+    }
+    Err(Error::invalid(format!("the document changes nothing of {name}: it has neither versions nor a tarball")))
+}
+
+/// npm deprecates by sending the packument with `deprecated` set; an empty text takes it back. A version without the field is left
+/// as it is: somebody else may have deprecated it meanwhile.
+async fn deprecate(cx: &Cx, name: &PackageName, versions: &Members<'_>) -> Result<Response> {
+    let mut wanted = BTreeMap::new();
+    for (version, manifest) in &versions.0 {
+        let Some(value) = Members::of(manifest).and_then(|members| members.get("deprecated")) else { continue };
+        let message = match serde_json::from_str::<String>(value.get()) {
+            Ok(message) => message,
+            Err(_) if matches!(value.get(), "false" | "null") => String::new(),
+            Err(_) => return Err(Error::invalid(format!("`deprecated` of {name}@{version} must be a text"))),
+        };
+        wanted.insert(version.to_string(), message);
+    }
+    let sent: BTreeSet<String> = versions.0.iter().map(|(version, _)| version.to_string()).collect();
+    let now = cx.clock.now();
+    change(cx, name, move |packument| {
+        if wanted.is_empty() && sent.iter().any(|version| packument.release(version).is_some()) {
+            return Ok(Edit::Unchanged(()));
+        }
+        edit::deprecate(packument, &wanted, now)
+    })
+    .await?;
+    Ok(ok(StatusCode::CREATED))
+}
+
+/// Whether the caller's own star is to be on or off; `None` if the body is about something else.
+fn star(cx: &Cx, body: &Members<'_>) -> Result<Option<bool>> {
+    let Some(users) = body.object("users") else { return Ok(None) };
+    let user = cx.require_user()?;
+    Ok(Some(users.read::<bool>(user).unwrap_or(false)))
+}
+
+async fn set_star(cx: &Cx, name: &PackageName, on: bool) -> Result<Response> {
+    let (user, now) = (cx.require_user()?.to_owned(), cx.clock.now());
+    change(cx, name, move |packument| edit::star(packument, &user, on, now)).await?;
+    Ok(ok(StatusCode::CREATED))
+}
+
+/// A PUT by somebody who may not write: fine if it is a star on a package that they may read, else `refusal`.
+pub(crate) async fn star_without_write(
+    npm: &Npm,
+    cx: &Cx,
+    name: &PackageName,
+    mut request: Request,
+    refusal: Error,
+) -> Result<Response> {
+    let limit = npm.limits.small_body;
+    let readonly = cx.identity.token().is_none_or(|token| token.readonly);
+    if readonly || request.body.length().is_some_and(|length| length > limit) {
+        return Err(refusal);
+    }
+    let Ok(bytes) = body::bytes(&mut request, "the document", limit).await else { return Err(refusal) };
+    let members = Members::parse(&bytes).unwrap_or_default();
+    let only_star = !members.has("versions") && !members.has("_attachments");
+    match star(cx, &members) {
+        Ok(Some(on)) if only_star && json::check(&bytes).is_ok() => {
+            read::load(cx, name, false).await?;
+            set_star(cx, name, on).await
+        }
+        _ => Err(refusal),
+    }
+}
+
+/// `PUT /{pkg}/-rev/{rev}`: owners, or the versions that stay.
+pub(crate) async fn put_revision(
+    npm: &Npm,
+    cx: &Cx,
+    name: &PackageName,
+    rev: &str,
+    mut request: Request,
+) -> Result<Response> {
+    // Which of the two it is stands in the body; who may do neither needn't send it.
+    let deletion = access::require(cx, name, Action::Delete).await;
+    let administration = access::require(cx, name, Action::Admin).await;
+    let (deletion, administration) = match (deletion, administration) {
+        (Err(refusal), Err(_)) => return Err(refusal),
+        both => both,
+    };
+    let received = upload::receive(npm, cx, name, &mut request).await?;
+    if let Some(tarball) = received.tarball {
+        tarball.staged.discard().await?;
+        return Err(Error::invalid("a tarball can't be published to a revision; send it to the package itself"));
+    }
+    json::check(&received.document)?;
+    let body = Members::parse(&received.document).unwrap_or_default();
+    let now = cx.clock.now();
+    let Some(versions) = body.object("versions") else {
+        administration?;
+        let people: Vec<Person> = body
+            .read("maintainers")
+            .ok_or_else(|| Error::invalid("the document has neither versions nor maintainers"))?;
+        change(cx, name, move |packument| edit::set_maintainers(packument, &people, now)).await?;
+        return Ok(ok(StatusCode::CREATED));
+    };
+    deletion?;
+    if versions.0.is_empty() {
+        return Err(Error::invalid(format!("to take all versions of {name} away, unpublish the whole package")));
+    }
+    let kept = versions.0.iter().map(|(version, _)| version.to_string()).collect();
+    let tags = body.read("dist-tags").unwrap_or_default();
+    unpublish(cx, name, rev, Removal::AllBut(kept, tags)).await?;
+    Ok(ok(StatusCode::CREATED))
+}
+
+/// `DELETE /{pkg}/-rev/{rev}`
+pub(crate) async fn unpublish_package(cx: &Cx, name: &PackageName, rev: &str) -> Result<Response> {
+    access::require(cx, name, Action::Delete).await?;
+    unpublish(cx, name, rev, Removal::Package).await?;
+    Ok(ok(StatusCode::OK))
+}
+
+/// First the versions go out of the packument, then their tarballs go.
+async fn unpublish(cx: &Cx, name: &PackageName, rev: &str, removal: Removal) -> Result<()> {
+    let (rev, by, now) = (rev.to_owned(), cx.require_user()?.to_owned(), cx.clock.now());
+    let gone =
+        change(cx, name, move |packument| edit::unpublish(packument, &rev, &removal, &by, now)).await?;
+    tracing::info!(package = name.as_str(), versions = gone.len(), "unpublished");
+    let deletions = gone.into_iter().map(|tombstone| delete_file(cx, name, tombstone));
+    let outcomes: Vec<Result<()>> = stream::iter(deletions).buffer_unordered(DELETIONS).collect().await;
+    for error in outcomes.into_iter().filter_map(Result::err) {
+        // The versions are gone, which is what was asked for; the client's next request deletes the tarball again.
+        tracing::warn!(package = name.as_str(), "a tarball could not be deleted: {}", error.message());
+    }
+    Ok(())
+}
+
+/// Deletes the tarball of a version that can never come back.
+async fn delete_file(cx: &Cx, name: &PackageName, tombstone: Tombstone) -> Result<()> {
+    let info = ObjectInfo::of(name.as_str()).version(&tombstone.version);
+    let files = tombstone.file.map_or_else(|| keys::candidates(name, &tombstone.version), |file| vec![file]);
+    for file in files {
+        cx.objects.delete(&keys::file(name, &file)?, &info).await?;
+    }
+    Ok(())
+}
+
+/// `DELETE /{pkg}/-/{file}/-rev/{rev}`: npm's second step, after the version is out of the packument.
+pub(crate) async fn delete_tarball(cx: &Cx, name: &PackageName, file: &str) -> Result<Response> {
+    access::require(cx, name, Action::Delete).await?;
+    let loaded: Option<Arc<Loaded<Packument>>> = cx.objects.document_revalidated(&keys::index(name)?).await?;
+    let loaded = loaded.ok_or_else(not_found)?;
+    let version = file
+        .strip_prefix(name.unscoped())
+        .and_then(|rest| rest.strip_prefix('-'))
+        .and_then(|rest| rest.strip_suffix(".tgz"))
+        .ok_or_else(not_found)?;
+    if loaded.document.release(version).is_some() {
+        return Err(Error::new(Kind::Conflict, format!("{name}@{version} is still published; unpublish the version")));
+    }
+    let tombstone = loaded.document.tombstone(version).cloned().ok_or_else(not_found)?;
+    delete_file(cx, name, tombstone).await?;
+    Ok(ok(StatusCode::OK))
+}
+
+/// `PUT|POST /-/package/{pkg}/dist-tags/{tag}`
+pub(crate) async fn set_tag(
+    cx: &Cx,
+    name: &PackageName,
+    tag: &str,
+    mut request: Request,
+) -> Result<Response> {
+    access::require(cx, name, Action::Write).await?;
+    name::check_tag(tag)?;
+    let version = body::text(&mut request, "the version").await?;
+    let wanted = BTreeMap::from([(tag.to_owned(), version)]);
+    let now = cx.clock.now();
+    change(cx, name, move |packument| edit::set_tags(packument, &wanted, false, now)).await?;
+    Ok(ok(StatusCode::CREATED))
+}
+
+/// `PUT|POST /-/package/{pkg}/dist-tags`
+pub(crate) async fn set_tags(
+    npm: &Npm,
+    cx: &Cx,
+    name: &PackageName,
+    replace: bool,
+    mut request: Request,
+) -> Result<Response> {
+    access::require(cx, name, Action::Write).await?;
+    let wanted: BTreeMap<String, String> = body::json(npm, &mut request, "the list of tags").await?;
+    let now = cx.clock.now();
+    change(cx, name, move |packument| edit::set_tags(packument, &wanted, replace, now)).await?;
+    Ok(ok(StatusCode::CREATED))
+}
+
+/// `DELETE /-/package/{pkg}/dist-tags/{tag}`
+pub(crate) async fn remove_tag(cx: &Cx, name: &PackageName, tag: &str) -> Result<Response> {
+    access::require(cx, name, Action::Write).await?;
+    let (tag, now) = (tag.to_owned(), cx.clock.now());
+    change(cx, name, move |packument| edit::remove_tag(packument, &tag, now)).await?;
+    Ok(ok(StatusCode::OK))
+}
+
+/// `GET /-/package/{pkg}/visibility`
+pub(crate) async fn get_visibility(cx: &Cx, name: &PackageName) -> Result<Response> {
+    let loaded = read::load(cx, name, false).await?;
+    let public = cx.auth.is_public(&access::package(cx, name), loaded.document.notes.access);
+    Ok(Response::json(StatusCode::OK, &serde_json::json!({ "public": public })))
+}
+
+/// `POST /-/package/{pkg}/access`
+pub(crate) async fn set_access(npm: &Npm, cx: &Cx, name: &PackageName, mut request: Request) -> Result<Response> {
+    access::require(cx, name, Action::Admin).await?;
+    let wanted: BTreeMap<String, serde_json::Value> = body::json(npm, &mut request, "the access setting").await?;
+    let access = match wanted.get("access").and_then(serde_json::Value::as_str) {
+        Some("public") => Visibility::Public,
+        Some("restricted" | "private") => Visibility::Private,
+        _ => return Err(Error::new(Kind::Unsupported, "only `access` can be set: public or restricted")),
+    };
+    let now = cx.clock.now();
+    change(cx, name, move |packument| edit::set_access(packument, access, now)).await?;
+    Ok(ok(StatusCode::OK))
+}

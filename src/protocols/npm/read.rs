@@ -1,0 +1,116 @@
+//! GET and HEAD of packuments, version manifests and dist-tags.
+
+use super::access;
+use super::error::not_found;
+use super::model::Packument;
+use super::name::{self, PackageName};
+use crate::protocols::prelude::*;
+use super::representations::{self, ABBREVIATED, FULL, Form, Representations};
+use super::{Npm, keys, version};
+use crate::core::conditional;
+use crate::core::negotiate;
+use crate::core::time::Timestamp;
+
+/// Clients must ask each time, or a version just published stays invisible: without a word from us npm guesses how long to keep it.
+const REVALIDATE: &str = "private, no-cache";
+
+/// `GET /{pkg}`
+pub(crate) async fn get_packument(npm: &Npm, cx: &Cx, name: &PackageName, request: &Request) -> Result<Response> {
+    let editable = request.query.get("write") == Some("true");
+    let loaded = load(cx, name, editable || wants_newest(request)).await?;
+    let base = cx.mount.base_url();
+    if editable {
+        // About to be changed and sent back: the document as it is now, with its revision, from no cache and for none.
+        let text = representations::full(name, &loaded.document, &base);
+        return Ok(Response::ok(FULL, text).static_header(header::CACHE_CONTROL, "no-store"));
+    }
+    let form = wanted_form(request);
+    let tag = Representations::tag(&loaded, &base, form);
+    let known = request.header(header::IF_NONE_MATCH).is_some_and(|tags| conditional::matches(tags, &tag));
+    if known {
+        let modified = Timestamp::parse_rfc3339(loaded.document.modified()).unwrap_or_default();
+        let response = Response::new(StatusCode::NOT_MODIFIED).header(header::LAST_MODIFIED, modified.http_date());
+        return Ok(describe(response, cx, name, &loaded, &tag));
+    }
+    let ready = npm.representations.get(name, &loaded, &base, form).await?;
+    let gzip = negotiate::accepts_encoding(request.header(header::ACCEPT_ENCODING), "gzip");
+    let body = if gzip { ready.gzip.clone() } else { ready.plain.clone() };
+    let mut response = Response::ok(form.content_type(), body).header(header::LAST_MODIFIED, &ready.modified);
+    if gzip {
+        response = response.static_header(header::CONTENT_ENCODING, "gzip");
+    }
+    Ok(describe(response, cx, name, &loaded, &tag))
+}
+
+/// The headers that a 200 and its 304 share.
+fn describe(
+    response: Response,
+    cx: &Cx,
+    name: &PackageName,
+    loaded: &Loaded<Packument>,
+    tag: &ETag,
+) -> Response {
+    let public = cx.auth.is_public(&access::package(cx, name), loaded.document.notes.access);
+    let vary = if public { "Accept, Accept-Encoding" } else { "Accept, Accept-Encoding, Authorization" };
+    response.etag(tag).static_header(header::CACHE_CONTROL, REVALIDATE).static_header(header::VARY, vary)
+}
+
+/// Abbreviated only for who names it and wants it no less than plain JSON. npm, yarn berry and deno get the full form.
+fn wanted_form(request: &Request) -> Form {
+    let accept = request.header(header::ACCEPT).unwrap_or_default();
+    if negotiate::prefers(accept, ABBREVIATED, FULL) { Form::Abbreviated } else { Form::Full }
+}
+
+/// `npm --prefer-online` and the like.
+fn wants_newest(request: &Request) -> bool {
+    request.header(header::CACHE_CONTROL).is_some_and(|value| value.contains("no-cache"))
+}
+
+/// `GET /{pkg}/{version, tag or range}`
+pub(crate) async fn get_version(cx: &Cx, name: &PackageName, wanted: &str) -> Result<Response> {
+    let loaded = load(cx, name, false).await?;
+    let packument = &loaded.document;
+    let exact = packument.tagged(wanted).or_else(|| packument.release(wanted));
+    let cleaned = || version::clean(wanted).and_then(|version| packument.release(&version));
+    let in_range = || {
+        let all = packument.releases.iter().map(|release| release.version.as_ref());
+        let latest = packument.tags.get("latest").map(String::as_str);
+        packument.release(version::max_satisfying(wanted, all, latest)?)
+    };
+    let release = exact
+        .or_else(cleaned)
+        .or_else(in_range)
+        .ok_or_else(|| Error::not_found(format!("version not found: {}", name::printable(wanted))))?;
+    let base = cx.mount.base_url();
+    let text = representations::manifest(name, release, &base, None);
+    let tag = ETag::weak(&super::model::short_hash(&[loaded.version.0.as_bytes(), &text]));
+    Ok(describe(Response::ok(FULL, text), cx, name, &loaded, &tag))
+}
+
+/// `GET /-/package/{pkg}/dist-tags`
+pub(crate) async fn list_tags(cx: &Cx, name: &PackageName) -> Result<Response> {
+    let loaded = load(cx, name, true).await?;
+    Ok(Response::json(StatusCode::OK, &loaded.document.tags).static_header(header::CACHE_CONTROL, REVALIDATE))
+}
+
+/// `GET /-/package/{pkg}/dist-tags/{tag}`
+pub(crate) async fn get_tag(cx: &Cx, name: &PackageName, tag: &str) -> Result<Response> {
+    let loaded = load(cx, name, true).await?;
+    let version = loaded.document.tags.get(tag).ok_or_else(not_found)?;
+    Ok(Response::json(StatusCode::OK, version).static_header(header::CACHE_CONTROL, REVALIDATE))
+}
+
+/// The packument, if it is there and the caller may read it; both failures look and take the same.
+pub(crate) async fn load(cx: &Cx, name: &PackageName, newest: bool) -> Result<Arc<Loaded<Packument>>> {
+    let key = keys::index(name)?;
+    let loaded: Option<Arc<Loaded<Packument>>> = if newest {
+        cx.objects.document_revalidated(&key).await?
+    } else {
+        cx.objects.document(&key).await?
+    };
+    let own = loaded.as_ref().and_then(|loaded| loaded.document.notes.access);
+    if !cx.allows(&access::package(cx, name), Action::Read, own).await? {
+        return Err(access::hidden(cx));
+    }
+    loaded.ok_or_else(not_found)
+}

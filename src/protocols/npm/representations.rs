@@ -1,0 +1,218 @@
+//! The two forms in which a packument is served, each plain and gzipped: made once per stored version and base URL, kept ready. A hot
+//! GET hands out bytes.
+
+use std::io::Write as _;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use moka::future::Cache;
+
+use super::json::{Members, ObjectWriter};
+use super::keys;
+use super::model::{Packument, Release, short_hash};
+use super::name::PackageName;
+use crate::protocols::prelude::*;
+use crate::core::time::Timestamp;
+
+/// The media type of the abbreviated form.
+pub(crate) const ABBREVIATED: &str = "application/vnd.npm.install-v1+json";
+/// That of the full one.
+pub(crate) const FULL: &str = "application/json";
+
+/// What the abbreviated form has of a version. `libc` is ours: without it pnpm asks for the full form of every optional dependency.
+const INSTALL_FIELDS: &[&str] = &[
+    "name", "version", "dependencies", "acceptDependencies", "optionalDependencies", "devDependencies", "bundleDependencies",
+    "bundledDependencies", "peerDependencies", "peerDependenciesMeta", "bin", "directories", "engines", "_hasShrinkwrap",
+    "hasInstallScript", "funding", "cpu", "os", "libc",
+];
+
+/// Which form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Form {
+    /// Everything.
+    Full,
+    /// What an installer needs.
+    Abbreviated,
+}
+
+impl Form {
+    /// Its media type.
+    pub(crate) const fn content_type(self) -> &'static str {
+        match self {
+            Self::Full => FULL,
+            Self::Abbreviated => ABBREVIATED,
+        }
+    }
+}
+
+/// One form, ready to send.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) plain: Bytes,
+    pub(crate) gzip: Bytes,
+    /// `Last-Modified`.
+    pub(crate) modified: String,
+}
+
+/// Names a representation: the document's key and version, where it is served from, and the form.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Id {
+    package: String,
+    version: String,
+    base: String,
+    form: Form,
+}
+
+/// The representations that this process keeps.
+pub(crate) struct Representations {
+    cache: Cache<Id, Arc<Ready>>,
+    /// Whether the abbreviated form has `time`: pnpm then needs one request instead of two.
+    abbreviated_time: bool,
+}
+
+impl Representations {
+    /// With room for `bytes` bytes.
+    pub(crate) fn new(bytes: u64, abbreviated_time: bool) -> Self {
+        let weigh = |id: &Id, ready: &Arc<Ready>| {
+            let size = ready.plain.len() + ready.gzip.len() + id.package.len() + id.base.len() + 256;
+            u32::try_from(size).unwrap_or(u32::MAX)
+        };
+        Self { cache: Cache::builder().max_capacity(bytes).weigher(weigh).build(), abbreviated_time }
+    }
+
+    /// The entity tag of a form: known without making it. Weak, since proxies that compress drop strong ones, and the same for plain
+    /// and gzip, since they say the same; another one for each form, or pnpm would take a 304 for a document it doesn't have.
+    pub(crate) fn tag(loaded: &Loaded<Packument>, base: &str, form: Form) -> ETag {
+        let mark: &[u8] = if form == Form::Full { b"full" } else { b"install" };
+        ETag::weak(&short_hash(&[loaded.version.0.as_bytes(), base.as_bytes(), mark]))
+    }
+
+    /// The form, from memory or made now; made once however many ask, and off the async threads.
+    pub(crate) async fn get(
+        &self,
+        name: &PackageName,
+        loaded: &Arc<Loaded<Packument>>,
+        base: &str,
+        form: Form,
+    ) -> Result<Arc<Ready>> {
+        let id = Id {
+            package: name.as_str().to_owned(),
+            version: loaded.version.0.clone(),
+            base: base.to_owned(),
+            form,
+        };
+        let (name, loaded, base) = (name.clone(), Arc::clone(loaded), base.to_owned());
+        let time = self.abbreviated_time;
+        let make = async move {
+            let ready = tokio::task::spawn_blocking(move || make(&name, &loaded.document, &base, form, time));
+            ready.await.map(Arc::new).map_err(|error| Arc::new(error.to_string()))
+        };
+        self.cache
+            .try_get_with(id, make)
+            .await
+            .map_err(|error| Error::internal(format!("a packument could not be written out: {error}")))
+    }
+}
+
+fn make(name: &PackageName, packument: &Packument, base: &str, form: Form, time: bool) -> Ready {
+    let plain = match form {
+        Form::Full => full(name, packument, base),
+        Form::Abbreviated => abbreviated(name, packument, base, time),
+    };
+    let mut encoder = GzEncoder::new(Vec::with_capacity(plain.len() / 8), Compression::default());
+    let written = encoder.write_all(&plain).and_then(|()| encoder.finish()).unwrap_or_default();
+    let modified = Timestamp::parse_rfc3339(packument.modified()).unwrap_or_default().http_date();
+    Ready { plain: plain.into(), gzip: written.into(), modified }
+}
+
+/// The full packument, with its `_rev`, as it is edited and sent back.
+pub(crate) fn full(name: &PackageName, packument: &Packument, base: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(packument.releases.iter().map(|release| release.manifest.len() + 64).sum());
+    let mut object = ObjectWriter::begin(&mut out);
+    packument.write_head(&mut object);
+    // `npm view` says who took a package away, and when, if there are no versions at all.
+    if packument.notes.unpublished.is_none() {
+        let mut versions = object.object("versions");
+        for release in &packument.releases {
+            versions.raw(&release.version, &manifest(name, release, base, None));
+        }
+        versions.end();
+    }
+    packument.write_tail(&mut object);
+    object.end();
+    out
+}
+
+fn abbreviated(name: &PackageName, packument: &Packument, base: &str, time: bool) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut object = ObjectWriter::begin(&mut out);
+    object.member("name", &packument.name);
+    object.member("modified", packument.modified());
+    object.member("dist-tags", &packument.tags);
+    let mut versions = object.object("versions");
+    for release in &packument.releases {
+        versions.raw(&release.version, &manifest(name, release, base, Some(INSTALL_FIELDS)));
+    }
+    versions.end();
+    if time {
+        packument.write_time(&mut object);
+    }
+    object.end();
+    out
+}
+
+/// One version's manifest as it is served: tarball under our own URL, readme and empty deprecations left out; only `fields` if given.
+pub(crate) fn manifest(name: &PackageName, release: &Release, base: &str, fields: Option<&[&str]>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(release.manifest.len() + 128);
+    let mut object = ObjectWriter::begin(&mut out);
+    for (key, value) in &Members::parse(&release.manifest).unwrap_or_default().0 {
+        match key.as_ref() {
+            "dist" => object.raw("dist", &dist(name, &release.version, value.get().as_bytes(), base)),
+            // Old data has `false` and empty texts, which pnpm would print.
+            "deprecated" => {
+                if serde_json::from_str::<String>(value.get()).is_ok_and(|message| !message.is_empty()) {
+                    object.raw(key, value.get().as_bytes());
+                }
+            }
+            // Only ever true; npm asks for the tarball if the other is missing.
+            "hasInstallScript" if value.get() != "true" => {}
+            "readme" | "_attachments" | "_sr" => {}
+            key if fields.is_none_or(|fields| fields.contains(&key)) => object.raw(key, value.get().as_bytes()),
+            _ => {}
+        }
+    }
+    object.end();
+    out
+}
+
+fn dist(name: &PackageName, version: &str, dist: &[u8], base: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(dist.len() + 64);
+    let mut object = ObjectWriter::begin(&mut out);
+    for (key, value) in &Members::parse(dist).unwrap_or_default().0 {
+        match key.as_ref() {
+            "tarball" => {}
+            // npm takes the path alone, from the origin: another registry's would miss our base path.
+            "attestations" => object.raw(key, &attestations(name, version, value.get().as_bytes(), base)),
+            _ => object.raw(key, value.get().as_bytes()),
+        }
+    }
+    object.member("tarball", &tarball_url(name, version, base));
+    object.end();
+    out
+}
+
+fn attestations(name: &PackageName, version: &str, value: &[u8], base: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(value.len() + 64);
+    let mut object = ObjectWriter::begin(&mut out);
+    for (key, value) in Members::parse(value).unwrap_or_default().0.iter().filter(|(key, _)| key != "url") {
+        object.raw(key, value.get().as_bytes());
+    }
+    object.member("url", &format!("{base}/-/npm/v1/attestations/{}@{version}", name.escaped()));
+    object.end();
+    out
+}
+
+/// The one public URL of a tarball: clients leave it out of their lockfiles because they can build it themselves.
+pub(crate) fn tarball_url(name: &PackageName, version: &str, base: &str) -> String {
+    format!("{base}/{name}/-/{}", keys::canonical(name, version))
+}

@@ -1,0 +1,211 @@
+//! Method and path to one function.
+
+use super::error::not_found;
+use super::name::PackageName;
+use crate::protocols::prelude::*;
+use super::{Npm, audit, download, login, manage, publish, read, search, tokens};
+
+/// A request that is understood.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+enum Route<'a> {
+    Packument(&'a str),
+    PutPackage(&'a str),
+    Version(&'a str, &'a str),
+    Tarball(&'a str, &'a str),
+    PutRevision(&'a str, &'a str),
+    DeletePackage(&'a str, &'a str),
+    DeleteTarball(&'a str, &'a str),
+    Tags(&'a str),
+    SetTags(&'a str, bool),
+    Tag(&'a str, &'a str),
+    SetTag(&'a str, &'a str),
+    RemoveTag(&'a str, &'a str),
+    Visibility(&'a str),
+    SetAccess(&'a str),
+    Login(&'a str),
+    User(&'a str),
+    Logout(&'a str),
+    Whoami,
+    Ping,
+    Profile,
+    ListTokens,
+    CreateToken,
+    DeleteToken(&'a str),
+    Search,
+    AuditBulk,
+    AuditQuick,
+}
+
+/// Answers a request.
+pub(crate) async fn dispatch(npm: &Npm, cx: &Cx, path: &Segments, request: Request) -> Result<Response> {
+    let parts = Parts::of(path.parts());
+    let Some(route) = route(&request.method, &parts) else { return Err(no_route(&request.method, &parts)) };
+    // Nothing can be stored under a name that is none; for a reader it just isn't there.
+    let name = |text: &str| {
+        PackageName::parse(text).map_err(|error| {
+            let reads = matches!(request.method, Method::GET | Method::HEAD);
+            if reads { Error::not_found(error.message().to_owned()) } else { error }
+        })
+    };
+    match route {
+        Route::Packument(pkg) => read::get_packument(npm, cx, &name(pkg)?, &request).await,
+        Route::PutPackage(pkg) => publish::put_package(npm, cx, &name(pkg)?, request).await,
+        Route::Version(pkg, version) => read::get_version(cx, &name(pkg)?, version).await,
+        Route::Tarball(pkg, file) => download::get_tarball(cx, &name(pkg)?, file, &request).await,
+        Route::PutRevision(pkg, rev) => manage::put_revision(npm, cx, &name(pkg)?, rev, request).await,
+        Route::DeletePackage(pkg, rev) => manage::unpublish_package(cx, &name(pkg)?, rev).await,
+        Route::DeleteTarball(pkg, file) => manage::delete_tarball(cx, &name(pkg)?, file).await,
+        Route::Tags(pkg) => read::list_tags(cx, &name(pkg)?).await,
+        Route::SetTags(pkg, replace) => manage::set_tags(npm, cx, &name(pkg)?, replace, request).await,
+        Route::Tag(pkg, tag) => read::get_tag(cx, &name(pkg)?, tag).await,
+        Route::SetTag(pkg, tag) => manage::set_tag(cx, &name(pkg)?, tag, request).await,
+        Route::RemoveTag(pkg, tag) => manage::remove_tag(cx, &name(pkg)?, tag).await,
+        Route::Visibility(pkg) => manage::get_visibility(cx, &name(pkg)?).await,
+        Route::SetAccess(pkg) => manage::set_access(npm, cx, &name(pkg)?, request).await,
+        Route::Login(user) => login::login(npm, cx, user, request).await,
+        Route::User(user) => login::get_user(cx, user).await,
+        Route::Logout(token) => login::logout(cx, token, &request).await,
+        Route::Whoami => login::whoami(cx),
+        Route::Ping => Ok(login::ping()),
+        Route::Profile => login::profile(cx),
+        Route::ListTokens => tokens::list(cx, &request).await,
+        Route::CreateToken => tokens::create(npm, cx, request).await,
+        Route::DeleteToken(key) => tokens::delete(cx, key, &request).await,
+        Route::Search => search::search(cx, &request).await,
+        Route::AuditBulk => audit::bulk(request).await,
+        Route::AuditQuick => audit::quick(request).await,
+    }
+}
+
+fn route<'a>(method: &Method, parts: &'a Parts<'a>) -> Option<Route<'a>> {
+    const GET: &Method = &Method::GET;
+    const PUT: &Method = &Method::PUT;
+    const POST: &Method = &Method::POST;
+    const DELETE: &Method = &Method::DELETE;
+    let method = if method == Method::HEAD { GET } else { method };
+    let pkg = parts.package.as_str();
+    Some(match (method, parts.rest.as_slice()) {
+        (GET, ["pkg"]) => Route::Packument(pkg),
+        (PUT, ["pkg"]) => Route::PutPackage(pkg),
+        (PUT, ["pkg", "-rev", rev]) => Route::PutRevision(pkg, rev),
+        (DELETE, ["pkg", "-rev", rev]) => Route::DeletePackage(pkg, rev),
+        (GET, ["pkg", "-", file]) => Route::Tarball(pkg, file),
+        // `@acme/widget/-/@acme/widget-1.0.0.tgz`: in old lockfiles, and what publish bodies name.
+        (GET, ["pkg", "-", scope, file]) if parts.is_scope(scope) => Route::Tarball(pkg, file),
+        (DELETE, ["pkg", "-", file, "-rev", _]) => Route::DeleteTarball(pkg, file),
+        (DELETE, ["pkg", "-", scope, file, "-rev", _]) if parts.is_scope(scope) => Route::DeleteTarball(pkg, file),
+        (GET, ["pkg", version]) => Route::Version(pkg, version),
+
+        (GET, ["-", "package", "pkg", "dist-tags"]) => Route::Tags(pkg),
+        (PUT, ["-", "package", "pkg", "dist-tags"]) => Route::SetTags(pkg, true),
+        (POST, ["-", "package", "pkg", "dist-tags"]) => Route::SetTags(pkg, false),
+        (GET, ["-", "package", "pkg", "dist-tags", tag]) => Route::Tag(pkg, tag),
+        (PUT | POST, ["-", "package", "pkg", "dist-tags", tag]) => Route::SetTag(pkg, tag),
+        (DELETE, ["-", "package", "pkg", "dist-tags", tag]) => Route::RemoveTag(pkg, tag),
+        (GET, ["-", "package", "pkg", "visibility"]) => Route::Visibility(pkg),
+        (POST, ["-", "package", "pkg", "access"]) => Route::SetAccess(pkg),
+
+        (GET, ["-", "v1", "search"]) => Route::Search,
+        (GET, ["-", "ping"]) => Route::Ping,
+        (GET, ["-", "whoami"]) => Route::Whoami,
+        (DELETE, ["-", "user", "token", token]) => Route::Logout(token),
+        // The form with a revision is npm's second try after a 409 of a CouchDB.
+        (PUT, ["-", "user", user] | ["-", "user", user, "-rev", _]) => Route::Login(couch_user(user)?),
+        (GET, ["-", "user", user]) => Route::User(couch_user(user)?),
+        (GET, ["-", "npm", "v1", "user"]) => Route::Profile,
+        (GET, ["-", "npm", "v1", "tokens"]) => Route::ListTokens,
+        (POST, ["-", "npm", "v1", "tokens"]) => Route::CreateToken,
+        (DELETE, ["-", "npm", "v1", "tokens", "token", key]) => Route::DeleteToken(key),
+        (POST, ["-", "npm", "v1", "security", "advisories", "bulk"]) => Route::AuditBulk,
+        (POST, ["-", "npm", "v1", "security", "audits"] | ["-", "npm", "v1", "security", "audits", "quick"]) => {
+            Route::AuditQuick
+        }
+        _ => return None,
+    })
+}
+
+fn couch_user(segment: &str) -> Option<&str> {
+    segment.strip_prefix("org.couchdb.user:").filter(|user| !user.is_empty())
+}
+
+/// 405 for a path that has other methods, else 404. `POST /-/v1/login` must be 404: only then npm asks for a password instead.
+fn no_route(method: &Method, parts: &Parts<'_>) -> Error {
+    let known = [Method::GET, Method::PUT, Method::POST, Method::DELETE];
+    let allow: Vec<&str> =
+        known.iter().filter(|known| route(known, parts).is_some()).map(Method::as_str).collect();
+    if allow.is_empty() {
+        return not_found();
+    }
+    let allow = allow.join(", ").replace("GET", "GET, HEAD");
+    Error::new(Kind::MethodNotAllowed, format!("{method} is not possible here; {allow} is"))
+        .with_header(header::ALLOW, &allow)
+}
+
+/// A path whose package name, one segment or two, stands as `pkg`.
+struct Parts<'a> {
+    package: String,
+    rest: Vec<&'a str>,
+}
+
+impl<'a> Parts<'a> {
+    fn of(parts: &'a [String]) -> Self {
+        let all: Vec<&str> = parts.iter().map(String::as_str).collect();
+        match all.as_slice() {
+            ["-", "package", scope, name, rest @ ..] if scope.starts_with('@') => Self {
+                package: format!("{scope}/{name}"),
+                rest: ["-", "package", "pkg"].into_iter().chain(rest.iter().copied()).collect(),
+            },
+            ["-", "package", name, rest @ ..] => Self {
+                package: (*name).to_owned(),
+                rest: ["-", "package", "pkg"].into_iter().chain(rest.iter().copied()).collect(),
+            },
+            [] | ["-", ..] => Self { package: String::new(), rest: all },
+            [scope, name, rest @ ..] if scope.starts_with('@') => Self {
+                package: format!("{scope}/{name}"),
+                rest: std::iter::once("pkg").chain(rest.iter().copied()).collect(),
+            },
+            [name, rest @ ..] => Self {
+                package: (*name).to_owned(),
+                rest: std::iter::once("pkg").chain(rest.iter().copied()).collect(),
+            },
+        }
+    }
+
+    fn is_scope(&self, segment: &str) -> bool {
+        self.package.split_once('/').is_some_and(|(scope, _)| scope == segment)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn routed(method: &Method, path: &str) -> String {
+        let segments = Segments::parse(path).unwrap();
+        let parts = Parts::of(segments.parts());
+        format!("{:?}", route(method, &parts))
+    }
+
+    #[test]
+    fn every_form_of_a_path_is_understood() {
+        for path in ["/@acme%2fwidget", "/@acme%2Fwidget", "/@acme/widget", "/%40acme%2Fwidget", "//@acme//widget/"] {
+            assert_eq!(routed(&Method::GET, path), "Some(Packument(\"@acme/widget\"))", "{path}");
+        }
+        let tarball = "Some(Tarball(\"@acme/widget\", \"widget-1.0.0.tgz\"))";
+        for path in
+            ["/@acme%2fwidget/-/widget-1.0.0.tgz", "/@acme/widget/-/widget-1.0.0.tgz", "/@acme/widget/-/@acme/widget-1.0.0.tgz"]
+        {
+            assert_eq!(routed(&Method::GET, path), tarball, "{path}");
+        }
+        assert_eq!(routed(&Method::GET, "/@acme/widget/-/@evil/widget-1.0.0.tgz"), "None");
+        assert_eq!(routed(&Method::GET, "/widget/1.0.0"), "Some(Version(\"widget\", \"1.0.0\"))");
+        assert_eq!(routed(&Method::GET, "/@acme%2fwidget/latest"), "Some(Version(\"@acme/widget\", \"latest\"))");
+        assert_eq!(
+            routed(&Method::PUT, "/-/package/@acme%2fwidget/dist-tags/next"),
+            "Some(SetTag(\"@acme/widget\", \"next\"))"
+        );
+        assert_eq!(routed(&Method::PUT, "/-/user/org.couchdb.user:bob/-rev/1-a"), "Some(Login(\"bob\"))");
+        assert_eq!(routed(&Method::POST, "/-/v1/login"), "None");
+        assert_eq!(routed(&Method::GET, "/-"), "None");
+    }
+}
