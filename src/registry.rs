@@ -24,7 +24,7 @@ use crate::core::response::Response;
 use crate::core::time::Clock;
 use crate::metrics::{Metrics, Observed};
 use crate::protocols::cx::{Cx, Mount};
-use crate::protocols::{self, Protocol, Settings};
+use crate::protocols::{self, Entry, Protocol, Settings};
 use crate::readiness::{Probe, Readiness};
 use crate::storage::local::{self, LocalStore};
 use crate::storage::memory::MemoryStore;
@@ -40,6 +40,8 @@ pub struct Extensions {
     pub hooks: Option<Arc<dyn Hooks>>,
     /// Its own store, in place of the configured one: for tests.
     pub store: Option<Arc<dyn Store>>,
+    /// Protocols of its own, beside those of the table; configured like them.
+    pub protocols: &'static [Entry],
     /// The clock: a test's, else the machine's.
     pub clock: Clock,
 }
@@ -87,7 +89,7 @@ impl Registry {
         };
         let storage = Storage::new(store, extensions.hooks, &limits, clock.clone());
         let auth = Arc::new(build_auth(config, extensions.auth_provider, &storage, &clock)?);
-        let (mounted, routes) = mount(config)?;
+        let (mounted, routes) = mount(config, extensions.protocols)?;
         let trust = config.trust_proxy.resolve()?;
         let metrics = Arc::new(Metrics::new(&storage));
         Ok(Self { storage, auth, clock, trust, metrics, probe: Probe::default(), mounted, routes })
@@ -286,10 +288,10 @@ fn build_auth(
     })
 }
 
-fn mount(config: &Config) -> Result<(Vec<Mounted>, Vec<Route>)> {
+fn mount(config: &Config, more: &[Entry]) -> Result<(Vec<Mounted>, Vec<Route>)> {
     let mut mounted = Vec::new();
     let mut routes: Vec<Route> = Vec::new();
-    for entry in protocols::ALL {
+    for entry in protocols::ALL.iter().chain(more) {
         let Some(own) = config.protocol(entry.name.as_str())?.filter(|own| own.enabled) else { continue };
         let to = mounted.len();
         let base = Segments::parse(&own.base_path)?;

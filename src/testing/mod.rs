@@ -54,6 +54,7 @@ impl TestRegistry {
             hooks,
             store: Some(Arc::clone(&store)),
             clock: clock.clone(),
+            ..Extensions::default()
         };
         let registry = Registry::new(&Config::from_json(&config.to_string()).unwrap(), extensions).unwrap();
         registry.init().await.unwrap();

@@ -1,0 +1,117 @@
+//! TLS: which protocol is spoken, and a certificate that is replaced under a running listener.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls::RootCertStore;
+use rustls_pki_types::{CertificateDer, ServerName};
+use smartregistry_native::http::{HttpLimits, ListenOptions, Pem, TlsOptions, listen};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::lab::{Lab, until};
+
+struct Pair {
+    cert: String,
+    key: String,
+    der: CertificateDer<'static>,
+}
+
+fn pair() -> Pair {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    Pair { cert: made.cert.pem(), key: made.signing_key.serialize_pem(), der: made.cert.der().clone() }
+}
+
+fn write(folder: &Path, pair: &Pair) -> TlsOptions {
+    std::fs::write(folder.join("cert.pem"), &pair.cert).unwrap();
+    std::fs::write(folder.join("key.pem"), &pair.key).unwrap();
+    TlsOptions { cert: Pem::File(folder.join("cert.pem")), key: Pem::File(folder.join("key.pem")) }
+}
+
+/// Shakes hands with a server that has exactly this certificate; the negotiated protocol and the answer to one request.
+async fn talk(lab: &Lab, expected: &Pair, alpn: &[&[u8]]) -> std::io::Result<(Option<Vec<u8>>, String)> {
+    let mut roots = RootCertStore::empty();
+    roots.add(expected.der.clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    let socket = TcpStream::connect(lab.addr).await?;
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, socket).await?;
+    let spoken = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+    let mut text = Vec::new();
+    if spoken.as_deref() != Some(b"h2") {
+        let request =
+            format!("GET {}/origin HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n", lab.base);
+        stream.write_all(request.as_bytes()).await?;
+        stream.read_to_end(&mut text).await?;
+    }
+    Ok((spoken, String::from_utf8(text).unwrap()))
+}
+
+#[tokio::test]
+async fn alpn_chooses_and_links_are_https() {
+    let folder = tempfile::tempdir().unwrap();
+    let pair = pair();
+    let lab =
+        Lab::with(HttpLimits::default(), Some(write(folder.path(), &pair)), serde_json::json!({})).await;
+    let (spoken, text) = talk(&lab, &pair, &[b"http/1.1"]).await.unwrap();
+    assert_eq!(spoken.as_deref(), Some(b"http/1.1".as_slice()));
+    assert!(text.starts_with("HTTP/1.1 200") && text.contains("\"https://localhost\""), "{text}");
+    assert_eq!(talk(&lab, &pair, &[b"h2", b"http/1.1"]).await.unwrap().0.as_deref(), Some(b"h2".as_slice()));
+    assert_eq!(talk(&lab, &pair, &[]).await.unwrap().0, None);
+    assert_eq!(lab.server.scheme(), "https");
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_taken_up_and_a_bad_one_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new, newest) = (pair(), pair(), pair());
+    let limits = HttpLimits { tls_reload_ms: 20, ..HttpLimits::default() };
+    let lab = Lab::with(limits, Some(write(folder.path(), &old)), serde_json::json!({})).await;
+    talk(&lab, &old, &[]).await.unwrap();
+    // Halfway through a renewal the two files don't fit.
+    std::fs::write(folder.path().join("cert.pem"), &new.cert).unwrap();
+    assert!(lab.server.reload_tls().await.is_err());
+    talk(&lab, &old, &[]).await.unwrap();
+    write(folder.path(), &new);
+    let patience = std::time::Instant::now() + Duration::from_secs(10);
+    while talk(&lab, &new, &[]).await.is_err() {
+        assert!(std::time::Instant::now() < patience, "the new certificate is not taken up");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(talk(&lab, &old, &[]).await.is_err());
+    write(folder.path(), &newest);
+    lab.server.reload_tls().await.unwrap();
+    talk(&lab, &newest, &[]).await.unwrap();
+}
+
+#[tokio::test]
+async fn unusable_files_are_named_and_silence_is_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let pair = pair();
+    let good = write(folder.path(), &pair);
+    let limits = HttpLimits { header_timeout_ms: 200, ..HttpLimits::default() };
+    let lab = Lab::with(limits, Some(good.clone()), serde_json::json!({})).await;
+    let mut silent = lab.connect().await;
+    assert!(silent.is_closed().await, "a handshake that never begins is not awaited forever");
+    let cases = [
+        (Pem::File(folder.path().join("none.pem")), good.key.clone(), "tls.cert"),
+        (Pem::Text(b"nonsense".to_vec()), good.key.clone(), "tls.cert"),
+        (good.cert.clone(), Pem::Text(pair.cert.clone().into_bytes()), "tls.key"),
+    ];
+    for (cert, key, option) in cases {
+        let options = ListenOptions { tls: Some(TlsOptions { cert, key }), ..ListenOptions::default() };
+        let error = listen(Arc::clone(&lab.registry), options).await.err().unwrap();
+        assert!(error.message().contains(option), "{error}");
+        assert!(!error.message().contains("PRIVATE"), "{error}");
+    }
+    until("nothing is left", || lab.registry.metrics().render().contains("requests_in_flight 0")).await;
+}
