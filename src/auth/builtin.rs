@@ -186,11 +186,15 @@ impl Builtin {
         self.backend.user_names().await
     }
 
-    /// What a refresh token for this identity hangs on.
+    /// What a token made for this identity hangs on. A signed one passes on what it hangs on itself.
     pub(super) async fn origin(&self, token: &AuthToken) -> Result<Option<Origin>> {
         if token.is_password() {
             let phc = self.backend.password(&token.user_id).await?;
             return Ok(phc.map(|phc| Origin::Password(sha256(&phc))));
+        }
+        if token.is_signed() {
+            let origin = token.metadata.as_ref().and_then(|all| all.get("origin"));
+            return Ok(origin.and_then(|origin| serde_json::from_value(origin.clone()).ok()));
         }
         let key = token.metadata.as_ref().and_then(|all| all.get("key")).and_then(|key| key.as_str());
         Ok(key.map(|key| Origin::Token(key.to_owned())))

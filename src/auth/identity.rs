@@ -41,10 +41,22 @@ impl AuthToken {
         self.metadata.as_ref().and_then(|all| all.get("method")).is_some_and(|method| method == "password")
     }
 
+    /// The networks that it is bound to.
+    pub(super) fn networks(&self) -> Vec<String> {
+        let list =
+            self.metadata.as_ref().and_then(|all| all.get("cidr")).and_then(serde_json::Value::as_array);
+        list.into_iter().flatten().filter_map(|one| one.as_str()).map(str::to_owned).collect()
+    }
+
     /// Whether it was signed by [`super::Auth::sign_oci`] and so says itself what it is for.
     pub(super) fn is_signed(&self) -> bool {
-        self.kind.as_deref() == Some(jwt::PROTOCOL)
-            && self.metadata.as_ref().is_some_and(|all| all.get("jti").is_some())
+        self.signed_id().is_some()
+    }
+
+    /// The id that a signed token is revoked by.
+    pub(super) fn signed_id(&self) -> Option<String> {
+        let id = self.metadata.as_ref().and_then(|all| all.get("jti")).and_then(|id| id.as_str());
+        id.filter(|_| self.kind.as_deref() == Some(jwt::PROTOCOL)).map(str::to_owned)
     }
 }
 

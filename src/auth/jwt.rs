@@ -9,9 +9,11 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::signature::{Error as SignatureError, Signer, Verifier};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::AuthToken;
+use super::records::Origin;
 use super::scope::{Action, Scope};
 use crate::core::error::{Error, Result};
 use crate::core::id;
@@ -44,9 +46,26 @@ pub(super) enum Verdict {
     Foreign,
 }
 
+/// What to put into a token.
+pub(super) struct Grant<'a> {
+    /// Empty: anonymous.
+    pub(super) user: &'a str,
+    pub(super) scopes: &'a [String],
+    pub(super) lifetime: Duration,
+    /// The id of the signed token that this one is made from: they are revoked together.
+    pub(super) id: Option<String>,
+    /// What it hangs on, if it was made for a login.
+    pub(super) origin: Option<Origin>,
+    /// Networks it may be used from; anywhere if empty.
+    pub(super) cidr: Vec<String>,
+}
+
 /// A token that holds.
 pub(super) struct Verified {
     pub(super) token: AuthToken,
+    /// What must still stand for it to be good.
+    pub(super) origin: Option<Origin>,
+    pub(super) cidr: Vec<String>,
     /// What a revocation names.
     pub(super) id: String,
     /// When the token is of no more use, leeway included.
@@ -72,6 +91,12 @@ struct Claims {
     /// Ours. A foreign token server with the same secret sends `access` alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     scopes: Option<Vec<String>>,
+    /// Ours: the token or password that this one ends with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    origin: Option<Origin>,
+    /// Ours: the networks of the token that it was made from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    cidr: Vec<String>,
 }
 
 /// Seconds since the epoch. Written whole, since Go's parsers want an integer; read with a fraction too, as RFC 7519 allows.
@@ -124,19 +149,21 @@ impl Jwt {
         &self.service
     }
 
-    /// A token for `user` (empty: anonymous).
-    pub(super) fn sign(&self, user: &str, scopes: &[String], lifetime: Duration) -> Result<Secret> {
+    /// A token.
+    pub(super) fn sign(&self, grant: Grant<'_>) -> Result<Secret> {
         let now = self.clock.now();
         let claims = Claims {
             iss: self.service.clone(),
-            sub: user.to_owned(),
+            sub: grant.user.to_owned(),
             aud: self.service.clone().into(),
-            exp: NumericDate(now.plus(lifetime)),
+            exp: NumericDate(now.plus(grant.lifetime)),
             nbf: Some(NumericDate(now)),
             iat: Some(NumericDate(now)),
-            jti: Some(id::uuid()),
-            access: access(scopes),
-            scopes: Some(scopes.to_vec()),
+            jti: Some(grant.id.unwrap_or_else(id::uuid)),
+            access: access(grant.scopes),
+            scopes: Some(grant.scopes.to_vec()),
+            origin: grant.origin,
+            cidr: grant.cidr,
         };
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.sign)
             .map(Secret::new)
@@ -173,15 +200,22 @@ impl Jwt {
             return Verdict::OutOfTime;
         }
         let id = claims.jti.clone().unwrap_or_else(|| digest_of_message(text));
+        let mut metadata = json!({ "jti": id });
+        if !claims.cidr.is_empty() {
+            metadata["cidr"] = json!(claims.cidr);
+        }
+        if let Some(origin) = &claims.origin {
+            metadata["origin"] = json!(origin);
+        }
         let token = AuthToken {
             kind: Some(PROTOCOL.to_owned()),
             user_id: claims.sub,
             scopes: claims.scopes.unwrap_or_else(|| unified(&claims.access)),
             readonly: false,
             expires_at: Some(expires),
-            metadata: Some(serde_json::json!({ "jti": id })),
+            metadata: Some(metadata),
         };
-        Verdict::Good(Verified { token, id, ends })
+        Verdict::Good(Verified { token, origin: claims.origin, cidr: claims.cidr, id, ends })
     }
 }
 
@@ -285,7 +319,7 @@ mod tests {
     use jsonwebtoken::crypto::JwtSigner;
     use serde_json::{Value, json};
 
-    use super::{Jwt, Mac256, Verdict, Verified};
+    use super::{Grant, Jwt, Mac256, Verdict, Verified};
     use crate::core::secret::Secret;
     use crate::core::time::{Clock, Timestamp};
     use jsonwebtoken::signature::Signer;
@@ -325,6 +359,10 @@ mod tests {
         }
     }
 
+    fn grant(scopes: &[String], lifetime: Duration) -> Grant<'_> {
+        Grant { user: "bob", scopes, lifetime, id: None, origin: None, cidr: Vec::new() }
+    }
+
     fn with(name: &str, value: Value) -> Value {
         let mut claims = claims();
         claims[name] = value;
@@ -340,7 +378,7 @@ mod tests {
             "oci:registry:catalog:*".to_owned(),
             "npm:package:x:read".to_owned(),
         ];
-        let token = jwt.sign("bob", &scopes, Duration::from_mins(5)).unwrap();
+        let token = jwt.sign(grant(&scopes, Duration::from_mins(5))).unwrap();
         let payload = token.expose().split('.').nth(1).unwrap();
         let payload: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
         assert_eq!(
@@ -363,7 +401,7 @@ mod tests {
     #[test]
     fn times_are_whole_numbers_for_parsers_that_want_integers() {
         let (jwt, _) = jwt();
-        let token = jwt.sign("bob", &[], Duration::from_mins(5)).unwrap();
+        let token = jwt.sign(grant(&[], Duration::from_mins(5))).unwrap();
         let payload = token.expose().split('.').nth(1).unwrap();
         let payload: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
         assert!(payload["exp"].is_i64() && payload["iat"].is_i64() && payload["nbf"].is_i64(), "{payload}");
@@ -372,7 +410,7 @@ mod tests {
     #[test]
     fn time_is_kept_with_a_minutes_leeway() {
         let (jwt, clock) = jwt();
-        let token = jwt.sign("bob", &[], Duration::from_mins(5)).unwrap();
+        let token = jwt.sign(grant(&[], Duration::from_mins(5))).unwrap();
         clock.advance(Duration::from_secs(359));
         assert!(matches!(jwt.verify(&token), Verdict::Good(_)));
         clock.advance(Duration::from_secs(1));
@@ -433,7 +471,7 @@ mod tests {
     #[test]
     fn a_changed_token_does_not_hold() {
         let (jwt, _) = jwt();
-        let token = jwt.sign("bob", &[], Duration::from_mins(5)).unwrap();
+        let token = jwt.sign(grant(&[], Duration::from_mins(5))).unwrap();
         let text = token.expose();
         for at in (0..text.len()).step_by(7) {
             let mut changed = text.as_bytes().to_vec();

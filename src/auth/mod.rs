@@ -35,11 +35,11 @@ pub use setup::Setup;
 use builtin::{Builtin, Door};
 use credentials::Presented;
 use custom::Fenced;
-use jwt::{Jwt, Verdict};
+use jwt::{Grant, Jwt, Verdict, Verified};
 use limiter::Limiter;
 
 use crate::config::{AuthConfig, Visibility};
-use crate::core::error::{Error, Result};
+use crate::core::error::{Error, Kind, Result};
 use crate::core::protocol_name::ProtocolName;
 use crate::core::request::Request;
 use crate::core::secret::Secret;
@@ -145,8 +145,10 @@ impl Auth {
         match self.jwt.verify(text) {
             Verdict::OutOfTime => return Ok(None),
             Verdict::Good(verified) => {
-                let good = self.oci_enabled() && builtin::good_for(&verified.token, protocol);
-                let good = good && !self.revoked(&verified.id).await?;
+                let good = self.oci_enabled()
+                    && builtin::good_for(&verified.token, protocol)
+                    && tokens::from_there(&verified.cidr, client)
+                    && self.still_stands(&verified).await?;
                 return Ok(good.then_some(verified.token));
             }
             Verdict::Foreign => {}
@@ -157,11 +159,16 @@ impl Auth {
         }
     }
 
-    async fn revoked(&self, id: &str) -> Result<bool> {
-        match self.users.builtin() {
-            Some(builtin) => builtin.tokens.is_revoked(id).await,
-            // A custom provider ends its own tokens. These live for minutes.
-            None => Ok(false),
+    /// Whether a signed token was not revoked, and what it came from neither.
+    async fn still_stands(&self, signed: &Verified) -> Result<bool> {
+        // A custom provider knows what it has ended, and is asked about every right.
+        let Some(builtin) = self.users.builtin() else { return Ok(true) };
+        if builtin.tokens.is_revoked(&signed.id).await? {
+            return Ok(false);
+        }
+        match &signed.origin {
+            Some(origin) => builtin.tokens.stands(&signed.token.user_id, origin).await,
+            None => Ok(true),
         }
     }
 
@@ -310,10 +317,36 @@ impl Auth {
 
     /// A signed OCI token (HS256) for `user` (empty: anonymous) with the unified scopes and the equivalent `access` claim.
     pub fn sign_oci(&self, user: &str, scopes: &[String], lifetime: Duration) -> Result<Secret> {
-        if !self.oci_enabled() {
-            return Err(Error::denied("OCI tokens are switched off by option `auth.ociTokens.enabled`"));
+        self.require_oci()?;
+        self.jwt.sign(Grant { user, scopes, lifetime, id: None, origin: None, cidr: Vec::new() })
+    }
+
+    /// The same for whoever logged in as `identity`, and how long it lives. It ends with the token or the password that the identity
+    /// came with, at the latest when that one expires, and works from the same networks: exchanging a token gives no more than the token.
+    pub async fn sign_oci_for(
+        &self,
+        identity: &Identity,
+        scopes: &[String],
+        lifetime: Duration,
+    ) -> Result<(Secret, Duration)> {
+        let user = identity.user().unwrap_or_default();
+        let Some(token) = identity.token() else {
+            return Ok((self.sign_oci(user, scopes, lifetime)?, lifetime));
+        };
+        self.require_oci()?;
+        let left = token.expires_at.map_or(lifetime, |end| end.since(self.clock.now()));
+        // Within the leeway it still opens things; exchanging it then would start the leeway anew, again and again.
+        if left.is_zero() {
+            return Err(Error::new(Kind::Unauthorized, "the token has expired; log in again"));
         }
-        self.jwt.sign(user, scopes, lifetime)
+        let lifetime = lifetime.min(left);
+        let origin = match self.users.builtin() {
+            Some(builtin) => builtin.origin(token).await?,
+            None => None,
+        };
+        let (id, cidr) = (token.signed_id(), token.networks());
+        let text = self.jwt.sign(Grant { user, scopes, lifetime, id, origin, cidr })?;
+        Ok((text, lifetime))
     }
 
     /// Ends a token, by its text. A text that is no token is fine.
@@ -380,6 +413,13 @@ impl Auth {
         self.jwt.service()
     }
 
+    fn require_oci(&self) -> Result<()> {
+        if self.oci_enabled() {
+            return Ok(());
+        }
+        Err(Error::denied("OCI tokens are switched off by option `auth.ociTokens.enabled`"))
+    }
+
     fn oci_enabled(&self) -> bool {
         self.config.oci_tokens.enabled.unwrap_or(true)
     }
@@ -388,9 +428,10 @@ impl Auth {
     /// with the token or the password that it came from, or by [`Auth::revoke_token`]. `None` for an identity that can't have one.
     pub async fn create_refresh_token(&self, identity: &Identity) -> Result<Option<Secret>> {
         let (Some(builtin), Some(token)) = (self.users.builtin(), identity.token()) else { return Ok(None) };
-        let Some(origin) = builtin.origin(token).await?.filter(|_| self.oci_enabled()) else {
+        if token.is_signed() || !self.oci_enabled() {
             return Ok(None);
-        };
+        }
+        let Some(origin) = builtin.origin(token).await? else { return Ok(None) };
         let lifetime = token.expires_at.map_or(REFRESH, |end| end.since(self.clock.now()).min(REFRESH));
         builtin.tokens.create_refresh(token, jwt::PROTOCOL, origin, lifetime).await.map(Some)
     }

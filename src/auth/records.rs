@@ -39,8 +39,8 @@ pub(super) enum Purpose {
     Refresh,
 }
 
-/// What a refresh token came from, and ends with.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What a refresh token or a signed token came from, and ends with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Origin {
     /// A token, by its key.
@@ -102,6 +102,22 @@ pub(super) struct UserRecord {
     pub(super) tokens: BTreeMap<String, Entry>,
 }
 
+impl UserRecord {
+    /// Whether what something came from is still there: the token, unexpired, with whatever that one came from; or the same password.
+    fn stands(&self, origin: &Origin, now: Timestamp) -> bool {
+        match origin {
+            Origin::Password(digest) => self.password.as_deref().is_some_and(|phc| sha256(phc) == *digest),
+            Origin::Token(key) => self.tokens.iter().any(|(hash, entry)| {
+                let record = &entry.record;
+                // A refresh token hangs on a login, and nothing hangs on a refresh token but signed ones: this ends after two steps.
+                key_of(hash) == key
+                    && !record.expired(now)
+                    && record.origin.as_ref().is_none_or(|origin| self.stands(origin, now))
+            }),
+        }
+    }
+}
+
 /// Signed tokens that were revoked, each with the moment after which it needn't be remembered.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -130,6 +146,8 @@ pub(super) trait TokenBackend: Send + Sync + 'static {
     async fn find_user(&self, name: &str) -> Result<Option<UserRecord>>;
     /// A user's PHC string, if the user has a password.
     async fn password(&self, name: &str) -> Result<Option<String>>;
+    /// Whether what a token of the user came from is still there.
+    async fn stands(&self, user: &str, origin: &Origin) -> Result<bool>;
     /// Gives a user a password; with `only_new` only one that has none. Says whether it did.
     async fn set_password(&self, name: &str, phc: String, only_new: bool) -> Result<bool>;
     /// Forgets a user and ends all tokens.
@@ -218,6 +236,11 @@ impl TokenBackend for Documents {
     async fn password(&self, name: &str) -> Result<Option<String>> {
         let found = self.storage.document::<UserRecord>(&user_key(name)?).await?;
         Ok(found.and_then(|loaded| loaded.document.password.clone()))
+    }
+
+    async fn stands(&self, user: &str, origin: &Origin) -> Result<bool> {
+        let found = self.storage.document::<UserRecord>(&user_key(user)?).await?;
+        Ok(found.is_some_and(|loaded| loaded.document.stands(origin, self.clock.now())))
     }
 
     async fn set_password(&self, name: &str, phc: String, only_new: bool) -> Result<bool> {

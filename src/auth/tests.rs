@@ -614,6 +614,58 @@ async fn a_refresh_token_buys_access_and_ends_with_what_it_came_from() {
 }
 
 #[tokio::test]
+async fn an_exchanged_token_is_worth_no_more_than_what_it_was_exchanged_for() {
+    let (world, auth) = plain();
+    let hour = Duration::from_hours(1);
+    let scopes = ["oci:repository:x:push".to_owned()];
+    let oci = |text: &Secret, peer: Option<IpAddr>| {
+        let mut request = request(&format!("Bearer {}", text.expose()));
+        request.peer = peer;
+        request
+    };
+    // It doesn't outlive the token, however often it is exchanged.
+    let short = auth.create_oci_token("bob", &scopes, Duration::from_mins(5)).await.unwrap();
+    world.clock.advance(Duration::from_mins(2));
+    let by_short = auth.authenticate(&oci(&short, None), OCI).await.unwrap();
+    let (longer, lifetime) = auth.sign_oci_for(&by_short, &scopes, hour).await.unwrap();
+    assert_eq!(lifetime, Duration::from_mins(3));
+    world.clock.advance(Duration::from_secs(200));
+    let late = auth.authenticate(&oci(&short, None), OCI).await.unwrap();
+    assert_eq!(late.user(), Some("bob"), "the leeway");
+    assert_eq!(auth.sign_oci_for(&late, &scopes, hour).await.unwrap_err().status(), 401);
+    // It ends with the token that it came from.
+    assert_eq!(user_of(&auth, oci(&longer, None), OCI).await.as_deref(), Some("bob"));
+    auth.revoke_token(&short).await.unwrap();
+    assert_eq!(user_of(&auth, oci(&longer, None), OCI).await, None);
+    // The same, through any number of hands, for a token that is kept, and bound to a network besides.
+    let options = TokenOptions { cidr: vec!["192.0.2.0/24".to_owned()], ..TokenOptions::default() };
+    let pat = auth.create_token("bob", OCI, &options).await.unwrap();
+    let by_pat = auth.authenticate(&oci(&pat, ip("192.0.2.1")), OCI).await.unwrap();
+    let (first, _) = auth.sign_oci_for(&by_pat, &scopes, hour).await.unwrap();
+    let by_first = auth.authenticate(&oci(&first, ip("192.0.2.1")), OCI).await.unwrap();
+    let (second, _) = auth.sign_oci_for(&by_first, &scopes, hour).await.unwrap();
+    let refresh = auth.create_refresh_token(&by_pat).await.unwrap().unwrap();
+    let by_refresh = auth.redeem_refresh_token(&refresh, ip("192.0.2.1")).await.unwrap();
+    let (third, _) = auth.sign_oci_for(&by_refresh, &scopes, hour).await.unwrap();
+    let all = [&first, &second, &third];
+    for text in all {
+        assert_eq!(user_of(&auth, oci(text, ip("192.0.2.1")), OCI).await.as_deref(), Some("bob"));
+        assert_eq!(user_of(&auth, oci(text, ip("203.0.113.1")), OCI).await, None);
+    }
+    auth.revoke_token(&pat).await.unwrap();
+    for text in all {
+        assert_eq!(user_of(&auth, oci(text, ip("192.0.2.1")), OCI).await, None);
+    }
+    // And for a password.
+    auth.add_user("bob", &Secret::new("old")).await.unwrap();
+    let by_password = auth.authenticate(&basic("bob", "old"), OCI).await.unwrap();
+    let (signed, _) = auth.sign_oci_for(&by_password, &scopes, hour).await.unwrap();
+    assert_eq!(user_of(&auth, oci(&signed, None), OCI).await.as_deref(), Some("bob"));
+    auth.add_user("bob", &Secret::new("new")).await.unwrap();
+    assert_eq!(user_of(&auth, oci(&signed, None), OCI).await, None);
+}
+
+#[tokio::test]
 async fn the_oldest_refresh_tokens_give_way_to_new_logins() {
     let (world, auth) = plain();
     auth.add_user("bob", &Secret::new("x")).await.unwrap();

@@ -70,7 +70,6 @@ impl Tokens {
         lifetime: Duration,
     ) -> Result<Secret> {
         let now = self.clock.now();
-        let cidr = token.metadata.as_ref().and_then(|all| all.get("cidr")).and_then(Value::as_array);
         let record = TokenRecord {
             user: token.user_id.clone(),
             protocol: protocol.to_owned(),
@@ -79,7 +78,7 @@ impl Tokens {
             readonly: token.readonly,
             created: now,
             expires: Some(now.plus(lifetime)),
-            cidr: cidr.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect(),
+            cidr: token.networks(),
             name: Some("login".to_owned()),
             origin: Some(origin),
             ..TokenRecord::default()
@@ -111,22 +110,17 @@ impl Tokens {
     /// that it came from; or the password must still be the same.
     pub(super) async fn redeem(&self, text: &Secret, client: Option<IpAddr>) -> Result<Option<AuthToken>> {
         let Some((hash, record)) = self.record(text, client).await? else { return Ok(None) };
-        let Some(origin) = record.origin.as_ref().filter(|_| record.purpose == Purpose::Refresh) else {
-            return Ok(None);
-        };
-        let now = self.clock.now();
-        let Some(user) = self.backend.find_user(&record.user).await? else { return Ok(None) };
-        let stands = match origin {
-            Origin::Token(key) => {
-                user.tokens.iter().any(|(hash, entry)| key_of(hash) == key && !entry.record.expired(now))
-            }
-            Origin::Password(digest) => user.password.as_deref().is_some_and(|phc| sha256(phc) == *digest),
-        };
-        if !stands || !user.tokens.contains_key(&hash) {
+        let itself = Origin::Token(key_of(&hash).to_owned());
+        if record.purpose != Purpose::Refresh || !self.stands(&record.user, &itself).await? {
             return Ok(None);
         }
         self.touch(&hash, &record.user);
         Ok(Some(token(&hash, &record)))
+    }
+
+    /// Whether what a token of the user came from is still there.
+    pub(super) async fn stands(&self, user: &str, origin: &Origin) -> Result<bool> {
+        self.backend.stands(user, origin).await
     }
 
     /// The record of a text, in its time and from where it may be used.
@@ -296,7 +290,7 @@ impl Tokens {
 }
 
 /// Whether a token that is bound to networks may be used from an address. An unknown address is in none of them.
-fn from_there(networks: &[String], client: Option<IpAddr>) -> bool {
+pub(super) fn from_there(networks: &[String], client: Option<IpAddr>) -> bool {
     networks.is_empty()
         || client.map(|address| address.to_canonical()).is_some_and(|address| {
             networks.iter().filter_map(|text| parse_network(text)).any(|network| network.contains(&address))

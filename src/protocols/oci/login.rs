@@ -222,7 +222,7 @@ async fn issue(call: &Call<'_>, identity: &Identity, scopes: &[&str], offline: b
             granted.push(format!("{kind}:{name}:{}", actions.join(",")));
         }
     }
-    let token = call.cx.auth.sign_oci(identity.user().unwrap_or_default(), &unified, lifetime)?;
+    let (token, lifetime) = call.cx.auth.sign_oci_for(identity, &unified, lifetime).await?;
     let mut answer = json!({
         "token": token.expose(),
         "access_token": token.expose(),
