@@ -134,7 +134,7 @@ function typist(child, answers, terminal) {
  * Starts a server and waits for the line that says it is ready.
  *
  * @param {string[]} argv
- * @param {{ cwd?: string, env: Record<string, string>, ready: RegExp, seconds?: number }} options
+ * @param {{ cwd?: string, env: Record<string, string>, ready?: RegExp, seconds?: number }} options without `ready` the caller finds out by itself
  * @returns {Promise<{ pid: number, match: RegExpMatchArray, log: () => string, stop: () => Promise<number | null> }>}
  *   `stop` sends SIGTERM, after ten seconds SIGKILL, and resolves with the exit code (null when it had to be killed)
  */
@@ -150,13 +150,15 @@ export async function startServer(argv, { cwd, env, ready, seconds = 60 }) {
     });
   });
   const match = await new Promise((done, fail) => {
+    if (!ready) child.on('spawn', done);
     const limit = setTimeout(() => {
       signal(child, 'SIGKILL');
       fail(new Error(`${argv.join(' ')} was not ready after ${seconds} s; it printed:\n${shorten(log)}`));
     }, seconds * 1000);
+    if (!ready) clearTimeout(limit);
     const take = (text) => {
       log += text;
-      const found = log.match(ready);
+      const found = ready && log.match(ready);
       if (!found) return;
       clearTimeout(limit);
       done(found);
