@@ -17,9 +17,10 @@ use super::response::{self, NativeResponse};
 use super::runtime::promise;
 use super::server::{self, NativeServer};
 use super::storage::NativeStorage;
-use super::stream::{Live, Upload};
+use super::stream::Upload;
 use crate::config::Config;
 use crate::core::error::{Error, Kind, Result};
+use crate::core::pull::Live;
 use crate::registry::{Extensions, Registry};
 
 /// A registry; empty once destroyed.

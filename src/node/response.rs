@@ -8,9 +8,10 @@ use napi::bindgen_prelude::{BufferSlice, Either, ToNapiValue, TypeName};
 use napi::{Env, sys};
 use napi_derive::napi;
 
-use super::stream::{CHUNK, Download, Live};
+use super::stream::Download;
 use crate::core::body::Body;
 use crate::core::error::Error;
+use crate::core::pull::{Live, PIECE};
 use crate::core::response::Response;
 
 /// A response. Header names in lower case, repeated ones repeated: `[name, value, name, value, …]`.
@@ -36,7 +37,7 @@ pub(super) fn convert(response: Response, live: &Arc<Live>, idle: Duration) -> N
     let body = match response.body {
         Body::Empty => None,
         Body::Bytes(bytes) if bytes.is_empty() => None,
-        Body::Bytes(bytes) if bytes.len() <= CHUNK => Some(Either::A(Chunk(bytes))),
+        Body::Bytes(bytes) if bytes.len() <= PIECE => Some(Either::A(Chunk(bytes))),
         body => Some(Either::B(Download::start(body, live, idle))),
     };
     NativeResponse { status: response.status.as_u16(), status_text: response.reason, headers, body }

@@ -13,10 +13,11 @@ use super::error::Out;
 use super::request::{self, NativeBody};
 use super::response::Chunk;
 use super::runtime::promise;
-use super::stream::{Download, Live, Upload};
+use super::stream::{Download, Upload};
 use crate::core::body::Body;
 use crate::core::error::Result;
 use crate::core::protocol_name::ProtocolName;
+use crate::core::pull::Live;
 use crate::storage::{
     Condition, GetOptions, Key, ObjectInfo, ObjectMeta, Objects, PRIVATE, Prefix, PutOptions, Storage,
 };
