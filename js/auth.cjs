@@ -1,9 +1,8 @@
 // AuthManager: users, tokens and rights over the binding, and the built-in provider as a class of its own.
 'use strict';
 
-const binding = require('./binding.cjs');
-const { call, callAsync, RegistryError } = require('./errors.cjs');
-const { isObject } = require('./config.cjs');
+const { callAsync, RegistryError } = require('./errors.cjs');
+const { createRegistry, isObject } = require('./config.cjs');
 
 /** Marks a constructor call from inside: the native object follows. */
 const inside = Symbol('from a registry');
@@ -11,7 +10,7 @@ const inside = Symbol('from a registry');
 /** The auth of a registry that has nothing else, for managers and providers of one's own. */
 function standalone(config, from) {
   const auth = isObject(config) ? config : {};
-  return call(() => binding.createRegistry(JSON.stringify({ storage: { type: 'memory' }, auth })).auth(), from);
+  return createRegistry({ storage: { type: 'memory' }, auth }, {}, from).auth();
 }
 
 function tokenOut(native) {

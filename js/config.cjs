@@ -1,7 +1,8 @@
 // Checks what only JavaScript can see of a configuration, and makes the text that the binding reads.
 'use strict';
 
-const { invalidOption, RegistryError } = require('./errors.cjs');
+const binding = require('./binding.cjs');
+const { invalidOption, own, RegistryError } = require('./errors.cjs');
 
 /** Options that are objects with methods and never become JSON. */
 const LIVE = ['authProvider', 'storageHooks', 'upstreamProvider', 'logger'];
@@ -29,4 +30,24 @@ function configJson(config) {
   }
 }
 
-module.exports = { configJson, isObject };
+/**
+ * Makes the native registry; a configuration that it refuses becomes an error that names the option.
+ *
+ * @param {any} config
+ * @param {any} extensions wrapped methods of the application's objects
+ * @param {Function} from whose caller the stack begins with
+ */
+function createRegistry(config, extensions, from) {
+  const text = configJson(config);
+  try {
+    return binding.createRegistry(text, extensions);
+  } catch (error) {
+    const refused = own(error, from);
+    refused.code = 'INVALID_CONFIG';
+    const [, option] = /option `([^`]+)`/.exec(refused.message) ?? [];
+    if (option) refused.option = option;
+    throw refused;
+  }
+}
+
+module.exports = { createRegistry, isObject };

@@ -8,6 +8,7 @@ const SPECIAL = [
   'TE',
   'DNT',
   'Docker-Upload-UUID',
+  'Docker-Distribution-API-Version',
   'OCI-Subject',
   'OCI-Filters-Applied',
   'OCI-Chunk-Min-Length',

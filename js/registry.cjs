@@ -1,13 +1,12 @@
 // SmartRegistry: the facade over the native registry.
 'use strict';
 
-const binding = require('./binding.cjs');
-const { call, callAsync, own, invalidOption, RegistryError } = require('./errors.cjs');
+const { call, callAsync, own, RegistryError } = require('./errors.cjs');
 const { headersObject } = require('./headers.cjs');
 const { nativeRequest } = require('./request.cjs');
 const { bodyStream } = require('./streams.cjs');
 const { nodeHandler } = require('./node-handler.cjs');
-const { configJson } = require('./config.cjs');
+const { createRegistry, isObject } = require('./config.cjs');
 const { authManager } = require('./auth.cjs');
 const { registryStorage } = require('./storage.cjs');
 const { extensions } = require('./callbacks.cjs');
@@ -39,9 +38,9 @@ class SmartRegistry {
 
   /** @param {any} config an `IRegistryConfig`; nothing is opened or connected before `init()` */
   constructor(config) {
-    const text = configJson(config);
-    const own = extensions(config);
-    this.#native = call(() => binding.createRegistry(text, own), SmartRegistry);
+    if (!isObject(config)) throw new RegistryError('SmartRegistry needs a configuration object', { code: 'INVALID_CONFIG', status: 400 });
+    this.#native = createRegistry(config, extensions(config), SmartRegistry);
+    if (config.upstreamProvider) process.emitWarning('upstreams are not consulted yet: only what is in the registry is served', { type: 'SmartRegistryWarning', code: 'SMARTREGISTRY_NO_UPSTREAM' });
   }
 
   /** Connects storage and auth. Calling it again waits for the same start; after a failed one it tries anew. */
@@ -132,4 +131,4 @@ class SmartRegistry {
   }
 }
 
-module.exports = { SmartRegistry, invalidOption };
+module.exports = { SmartRegistry };

@@ -1,12 +1,11 @@
 // RegistryStorage: the objects of a registry, for host applications.
 'use strict';
 
-const binding = require('./binding.cjs');
-const { call, callAsync, RegistryError } = require('./errors.cjs');
+const { callAsync, RegistryError } = require('./errors.cjs');
 const { nativeBody } = require('./body.cjs');
 const { flatHeaders } = require('./headers.cjs');
 const { bodyStream } = require('./streams.cjs');
-const { configJson } = require('./config.cjs');
+const { createRegistry } = require('./config.cjs');
 
 const inside = Symbol('from a registry');
 
@@ -27,7 +26,7 @@ class RegistryStorage {
    */
   constructor(config, given) {
     if (config === inside) this.#native = given;
-    else this.#native = call(() => binding.createRegistry(configJson({ storage: config })).storage(), RegistryStorage);
+    else this.#native = createRegistry({ storage: config }, {}, RegistryStorage).storage();
   }
 
   async init() {

@@ -271,15 +271,15 @@ impl Default for Limits {
 impl Config {
     /// Reads a configuration and names the option that is wrong.
     pub fn from_json(text: &str) -> Result<Self> {
-        serde_json::from_str(text)
-            .map_err(|error| Error::invalid(format!("the configuration is not usable: {error}")))
+        let mut json = serde_json::Deserializer::from_str(text);
+        serde_path_to_error::deserialize(&mut json).map_err(|error| wrong("", &error))
     }
 
     /// The entry of a protocol; its base path is `/name` unless given, and checked.
     pub fn protocol(&self, name: &str) -> Result<Option<ProtocolConfig>> {
         let Some(value) = self.rest.get(name) else { return Ok(None) };
-        let mut config: ProtocolConfig = serde_json::from_value(value.clone())
-            .map_err(|error| Error::invalid(format!("option `{name}` is not usable: {error}")))?;
+        let mut config: ProtocolConfig =
+            serde_path_to_error::deserialize(value).map_err(|error| wrong(name, &error))?;
         if config.base_path.is_empty() {
             config.base_path = format!("/{name}");
         }
@@ -303,6 +303,20 @@ impl Config {
         } else {
             StorageKind::S3
         })
+    }
+}
+
+/// Names the option, without the place in a text that the user has perhaps never seen.
+fn wrong(inside: &str, error: &serde_path_to_error::Error<serde_json::Error>) -> Error {
+    let text = error.inner().to_string();
+    let problem = text.split(" at line ").next().unwrap_or_default();
+    let dot = if inside.is_empty() { "" } else { "." };
+    match error.path().to_string().as_str() {
+        "." | "?" if inside.is_empty() => {
+            Error::invalid(format!("the configuration is not usable: {problem}"))
+        }
+        "." | "?" => Error::invalid(format!("option `{inside}`: {problem}")),
+        path => Error::invalid(format!("option `{inside}{dot}{path}`: {problem}")),
     }
 }
 
@@ -344,7 +358,9 @@ mod tests {
         assert!(config.protocol("npm").unwrap().unwrap().enabled);
         assert!(config.protocol("oci").unwrap().is_none());
         let error = Config::from_json(r#"{"auth":{"tokenStore":"floppy"}}"#).unwrap_err();
-        assert!(error.message().contains("floppy"), "{error}");
+        assert!(error.message().starts_with("option `auth.tokenStore`: unknown variant `floppy`"), "{error}");
+        let config = Config::from_json(r#"{"npm":{"enabled":"yes"}}"#).unwrap();
+        assert!(config.protocol("npm").unwrap_err().message().starts_with("option `npm.enabled`: "));
         let config = Config::from_json(r#"{"npm":{"enabled":true,"basePath":"/a/../b"}}"#).unwrap();
         assert!(config.protocol("npm").unwrap_err().message().contains("npm.basePath"));
     }

@@ -2,8 +2,7 @@
 'use strict';
 
 const { text } = require('node:stream/consumers');
-const binding = require('../binding.cjs');
-const { configJson } = require('../config.cjs');
+const { createRegistry } = require('../config.cjs');
 const { loadConfig, UserError, PROTOCOLS } = require('./config.cjs');
 
 const DAY = 86_400_000;
@@ -14,7 +13,7 @@ async function withAuth(options, work) {
   const config = await loadConfig(options);
   // Only users and tokens are wanted: no protocol, and none of what protocols need.
   for (const name of PROTOCOLS) delete config[name];
-  const registry = binding.createRegistry(configJson(config));
+  const registry = createRegistry(config, {}, withAuth);
   try {
     await registry.init();
     return await work(registry.auth());

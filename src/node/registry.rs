@@ -138,13 +138,19 @@ impl NativeRegistry {
     /// The numbers, as Prometheus reads them.
     #[napi(catch_unwind)]
     pub fn metrics(&self) -> Out<String> {
-        Out(self.get().map(|registry| registry.metrics().render()))
-    }
-
-    /// Bodies that are on their way out at this moment.
-    #[napi(catch_unwind)]
-    pub fn live_bodies(&self) -> u32 {
-        self.live.count()
+        Out(self.get().map(|registry| {
+            let text = registry.metrics().render();
+            let own = format!(
+                "# HELP smartregistry_open_bodies Bodies on their way out through JavaScript.\n\
+                 # TYPE smartregistry_open_bodies gauge\nsmartregistry_open_bodies {}\n",
+                self.live.count()
+            );
+            // The format ends with this line, and nothing may follow it.
+            match text.strip_suffix("# EOF\n") {
+                Some(rest) => format!("{rest}{own}# EOF\n"),
+                None => text + &own,
+            }
+        }))
     }
 
     /// Lets everything go. What is in flight goes on to its end.

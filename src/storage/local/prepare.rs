@@ -17,7 +17,10 @@ const MARKER: &str = ".sr-naming";
 /// Makes the folder ready; answers what the operator should know.
 pub(super) fn prepare(folder: &Folder) -> StoreResult<Vec<String>> {
     for path in [folder.root.clone(), folder.root.join(TEMPORARY), folder.root.join(LOCKS)] {
-        fs::create_dir_all(path).map_err(failed)?;
+        // Said at the start, to whoever has written the configuration: "not found" alone would not do.
+        fs::create_dir_all(path).map_err(|error| {
+            StoreError::Denied(format!("the storage folder can't be made or used: {error}"))
+        })?;
     }
     let volume = probe(&folder.root.join(TEMPORARY)).map_err(failed)?;
     let naming = choose(&folder.root, volume)?;

@@ -1,0 +1,254 @@
+// Providers and hooks written in JavaScript: classes, plain objects, and everything that goes wrong in them.
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { AuthManager, DefaultAuthProvider, SmartRegistry, streamToBuffer, streamToJson } from 'smartregistry-native';
+import { config, login, open, pushBlob, sha256 } from '../support/facade.mjs';
+import { publishDocument, tarball } from '../support/wire.mjs';
+
+/** As in the README: methods on the prototype, state in `this`. */
+class SessionProvider {
+  sessions = new Map();
+  calls = [];
+  async init() {
+    this.started = true;
+  }
+  async authenticate(credentials) {
+    return credentials.password === 'right' ? credentials.username : null;
+  }
+  async validateToken(token, protocol) {
+    this.calls.push(['validateToken', protocol]);
+    const session = this.sessions.get(token);
+    return session ? { userId: session.userId, scopes: session.scopes } : null;
+  }
+  async createToken(userId, protocol, options) {
+    const token = crypto.randomUUID();
+    this.sessions.set(token, { userId, protocol, scopes: [`${protocol}:*:*:*`], ...options });
+    return token;
+  }
+  async revokeToken(token) {
+    this.sessions.delete(token);
+  }
+  async authorize(token, resource, action) {
+    this.calls.push(['authorize', resource, action]);
+    if (!token) return action === 'read';
+    return token.userId === 'alice';
+  }
+}
+
+const whoami = (registry, token) => registry.handleRequest({ method: 'GET', path: '/npm/-/whoami', headers: { authorization: `Bearer ${token}` } });
+
+/** Keeps the log of the test quiet: failures of providers are logged as errors on purpose. */
+const quietly = (t, changes) => open(t, changes);
+
+describe('an auth provider', () => {
+  it('may be a class, as in the README', async (t) => {
+    const provider = new SessionProvider();
+    const registry = await open(t, { authProvider: provider });
+    assert.equal(provider.started, true);
+    const auth = registry.getAuthManager();
+    assert.equal(await auth.authenticate({ username: 'alice', password: 'right' }), 'alice');
+    assert.equal(await auth.authenticate({ username: 'alice', password: 'wrong' }), null);
+    const token = await auth.createNpmToken('alice', true);
+    assert.equal(provider.sessions.get(token).readonly, true);
+    assert.deepEqual((await auth.validateToken(token, 'npm')).userId, 'alice');
+    assert.equal((await streamToJson((await whoami(registry, token)).body)).username, 'alice');
+    assert.ok(provider.calls.some(([method, protocol]) => method === 'validateToken' && protocol === 'npm'));
+    assert.equal(await auth.authorize(await auth.validateToken(token), 'npm:package:x', 'read'), true);
+    assert.equal(await auth.authorize(null, 'npm:package:x', 'write'), false);
+    await auth.revokeToken(token);
+    assert.equal((await whoami(registry, token)).status, 401);
+  });
+
+  it('may answer at once, by promise, or by any thenable', async (t) => {
+    const answers = { sync: { userId: 'sync', scopes: [] }, promise: Promise.resolve({ userId: 'promise', scopes: [] }), thenable: { then: (done) => done({ userId: 'thenable', scopes: [] }) } };
+    const registry = await open(t, { authProvider: Object.assign(new SessionProvider(), { validateToken: (token) => answers[token] ?? null }) });
+    for (const name of Object.keys(answers)) assert.equal((await streamToJson((await whoami(registry, name)).body)).username, name);
+    assert.equal((await whoami(registry, 'none')).status, 401);
+  });
+
+  const failures = {
+    'throws': () => {
+      throw new TypeError('secret detail');
+    },
+    'rejects': () => Promise.reject(new Error('secret detail')),
+    'rejects with nothing': () => Promise.reject(),
+    'throws a text': () => {
+      throw 'secret detail';
+    },
+    'never settles': () => new Promise(() => {}),
+    'returns a number': () => 7,
+    'returns a token without a user': () => ({ scopes: ['*:*:*:*'] }),
+    'returns what is no JSON': () => ({ userId: 'x', scopes: [1n] }),
+  };
+  for (const [name, validateToken] of Object.entries(failures)) {
+    it(`that ${name} grants nothing, says nothing, and is answered with 500`, async (t) => {
+      const registry = await quietly(t, { auth: { jwtSecret: 'x'.repeat(32), providerTimeoutMs: 100 }, authProvider: Object.assign(new SessionProvider(), { validateToken }) });
+      const bytes = await tarball('widget', '1.0.0');
+      const response = await registry.handleRequest({ method: 'PUT', path: '/npm/widget', headers: { authorization: 'Bearer x' }, body: publishDocument('widget', '1.0.0', bytes) });
+      assert.equal(response.status, 500);
+      const text = String(await streamToBuffer(response.body));
+      assert.ok(JSON.parse(text).error);
+      assert.doesNotMatch(text, /secret detail/);
+      assert.deepEqual(await registry.getStorage().listObjects('npm/'), []);
+      assert.equal((await registry.handleRequest({ method: 'GET', path: '/npm/-/ping' })).status, 200);
+    });
+  }
+
+  it('that authorizes with anything but true or false fails', async (t) => {
+    const provider = Object.assign(new SessionProvider(), { authorize: () => 'yes' });
+    const registry = await quietly(t, { authProvider: provider });
+    await assert.rejects(registry.getAuthManager().authorize(null, 'npm:package:x', 'read'), /authProvider\.authorize\(\) must return true or false/);
+  });
+
+  it('may wrap the built-in one', async (t) => {
+    class Counting extends DefaultAuthProvider {
+      count = 0;
+      async validateToken(...given) {
+        this.count += 1;
+        return super.validateToken(...given);
+      }
+    }
+    const provider = new Counting({ jwtSecret: 'x'.repeat(32) });
+    const registry = await open(t, { authProvider: provider });
+    const { npmToken } = await login(registry, 'carol');
+    assert.equal((await streamToJson((await whoami(registry, npmToken)).body)).username, 'carol');
+    assert.ok(provider.count > 0);
+  });
+});
+
+describe('storage hooks', () => {
+  const bytes = Buffer.from('a blob');
+
+  it('see every write and read of a user, with the actor of the request', async (t) => {
+    const seen = [];
+    const hooks = {
+      quota: 'kept in this',
+      beforePut(ctx) {
+        assert.equal(this.quota, 'kept in this');
+        seen.push(ctx);
+        return { allowed: true };
+      },
+      afterPut: async (ctx) => void seen.push({ ...ctx, after: true }),
+      afterGet: (ctx) => void seen.push(ctx),
+    };
+    const registry = await open(t, { storageHooks: hooks });
+    const { oci, userId } = await login(registry);
+    const actor = { userId: 'user123', tokenId: 7, ip: '192.0.2.1', userAgent: 'test', orgId: 'org-456' };
+    const response = await registry.handleRequest({ method: 'POST', path: '/oci/team/app/blobs/uploads/', headers: oci, query: { digest: sha256(bytes) }, body: bytes, actor });
+    assert.equal(response.status, 201);
+    const key = `oci/blobs/sha256/${sha256(bytes).slice(7)}`;
+    const [before, after] = [seen.find((ctx) => ctx.key === key && !ctx.after), seen.find((ctx) => ctx.key === key && ctx.after)];
+    for (const ctx of [before, after]) {
+      assert.equal(ctx.operation, 'put');
+      assert.equal(ctx.protocol, 'oci');
+      assert.deepEqual(ctx.actor, { ...actor, tokenId: '7' });
+      assert.ok(ctx.timestamp instanceof Date && Math.abs(ctx.timestamp - Date.now()) < 60_000);
+      assert.equal(ctx.metadata.size, bytes.length);
+    }
+    assert.ok(seen.every((ctx) => !ctx.key.startsWith('_sr/')));
+    seen.length = 0;
+    const got = await registry.handleRequest({ method: 'GET', path: `/oci/team/app/blobs/${sha256(bytes)}`, headers: oci });
+    await streamToBuffer(got.body);
+    assert.deepEqual(seen.filter((ctx) => ctx.operation === 'get').map((ctx) => [ctx.key, ctx.actor.userId]), [[key, userId]]);
+  });
+
+  const denials = {
+    'that denies': [() => ({ allowed: false, reason: 'Storage quota exceeded' }), /Storage quota exceeded/],
+    'that denies without a reason': [() => ({ allowed: false }), /./],
+    'that throws': [() => { throw new Error('secret detail'); }, /^(?!.*secret detail)/],
+    'that returns nothing': [() => undefined, /./],
+    'that never settles': [() => new Promise(() => {}), /./],
+  };
+  for (const [name, [beforePut, told]] of Object.entries(denials)) {
+    it(`a beforePut ${name} refuses with 403 and leaves nothing`, async (t) => {
+      const registry = await quietly(t, { limits: { hookTimeoutMs: 100 }, storageHooks: { beforePut } });
+      const { oci, npm } = await login(registry);
+      const pushed = await pushBlob(registry, oci, sha256(bytes), bytes);
+      assert.equal(pushed.status, 403);
+      assert.match(JSON.stringify((await streamToJson(pushed.body)).errors), told);
+      const published = await registry.handleRequest({ method: 'PUT', path: '/npm/widget', headers: npm, body: publishDocument('widget', '1.0.0', await tarball('widget', '1.0.0')) });
+      assert.equal(published.status, 403);
+      assert.match((await streamToJson(published.body)).error, told);
+      const keys = await registry.getStorage().listObjects();
+      assert.deepEqual(keys, []);
+    });
+  }
+
+  it('an after-hook that throws changes nothing', async (t) => {
+    const fail = () => {
+      throw new Error('the audit log is down');
+    };
+    const registry = await quietly(t, { storageHooks: { afterPut: fail, afterGet: () => Promise.reject(fail), afterDelete: fail } });
+    const { oci } = await login(registry);
+    assert.equal((await pushBlob(registry, oci, sha256(bytes), bytes)).status, 201);
+    const storage = registry.getStorage();
+    await storage.putObject('mine', 'x');
+    await storage.deleteObject('mine');
+    assert.equal(await storage.getObject('mine'), null);
+  });
+
+  it('are asked before a deletion', async (t) => {
+    const registry = await open(t, { storageHooks: { beforeDelete: async ({ key }) => ({ allowed: key !== 'protected', reason: 'Cannot delete protected package' }) } });
+    const storage = registry.getStorage();
+    await storage.putObject('protected', 'x');
+    await storage.putObject('other', 'x');
+    await assert.rejects(storage.deleteObject('protected'), { status: 403, message: 'Cannot delete protected package' });
+    await storage.deleteObject('other');
+    assert.deepEqual(await storage.listObjects(), ['protected']);
+  });
+});
+
+describe('AuthManager', () => {
+  it('makes, checks, lists and ends tokens of every protocol', async (t) => {
+    const registry = await open(t);
+    const auth = registry.getAuthManager();
+    const userId = await auth.authenticate({ username: 'user', password: 'pass' });
+    assert.equal(await auth.authenticate({ username: 'user', password: 'wrong' }), null);
+    for (const [name, protocol] of [['Npm', 'npm'], ['Maven', 'maven'], ['Cargo', 'cargo'], ['Composer', 'composer'], ['Pypi', 'pypi'], ['RubyGems', 'rubygems']]) {
+      const token = await auth[`create${name}Token`](userId, false);
+      const found = await auth[`validate${name}Token`](token);
+      assert.deepEqual([found.type, found.userId, found.readonly], [protocol, userId, false]);
+      assert.deepEqual(await auth.validateToken(token, protocol), found);
+      await auth[`revoke${name}Token`](token);
+      assert.equal(await auth.validateToken(token, protocol), null);
+    }
+    const npm = await auth.createNpmToken(userId, true);
+    assert.match(npm, /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+    const token = await auth.validateToken(npm, 'npm');
+    assert.equal(await auth.authorize(token, 'npm:package:my-package', 'read'), true);
+    assert.equal(await auth.authorize(token, 'npm:package:my-package', 'write'), false);
+    const oci = await auth.createOciToken(userId, ['oci:repository:myapp:push'], 3600);
+    assert.equal(oci.split('.').length, 3);
+    const container = await auth.validateToken(oci, 'oci');
+    assert.ok(container.expiresAt instanceof Date && container.expiresAt > new Date());
+    assert.equal(await auth.authorize(container, 'oci:repository:myapp', 'push'), true);
+    assert.equal(await auth.authorize(container, 'oci:repository:myapp', 'pull'), true);
+    assert.equal(await auth.authorize(container, 'oci:repository:other', 'push'), false);
+    const [listed] = await auth.listUserTokens(userId);
+    assert.deepEqual([listed.type, listed.readonly, listed.userId], ['npm', true, userId]);
+    assert.ok(listed.key && !npm.includes(listed.key) && listed.created);
+    assert.deepEqual(await auth.getUserTokens(userId), [listed]);
+  });
+
+  it('refuses what makes no sense, in words', async (t) => {
+    const auth = (await open(t)).getAuthManager();
+    await assert.rejects(auth.createNpmToken(null, false), /authenticate\(\) gives null for a wrong password/);
+    await assert.rejects(auth.authenticate({ username: 'x' }), /password/);
+    await assert.rejects(auth.createToken('x', 'floppy'), /there is no protocol `floppy`/);
+    assert.equal(await auth.validateToken(undefined), null);
+    assert.equal(await auth.validateToken('no-such-token'), null);
+  });
+
+  it('can stand alone', async () => {
+    const auth = new AuthManager({ jwtSecret: 'x'.repeat(32) });
+    await auth.init();
+    const userId = await auth.authenticate({ username: 'a', password: 'b' });
+    assert.equal((await auth.validateNpmToken(await auth.createNpmToken(userId))).userId, userId);
+  });
+});
+
+it('says that upstreams are not asked yet', async () => {
+  const warned = new Promise((done) => process.once('warning', done));
+  new SmartRegistry(config({ upstreamProvider: { resolveUpstreamConfig: async () => null } }));
+  assert.match((await warned).message, /upstreams are not consulted yet/);
+});
