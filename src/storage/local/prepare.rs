@@ -9,6 +9,7 @@ use super::naming::{Naming, OWN};
 use super::{failed, os};
 use crate::core::id;
 use crate::core::time::Timestamp;
+use crate::storage::error::StoreError;
 use crate::storage::store::StoreResult;
 
 /// Remembers a naming that isn't the plain one, so that the folder can move to a volume that could hold more.
