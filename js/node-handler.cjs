@@ -28,6 +28,12 @@ function extra(req) {
   };
 }
 
+/** As the connection has them. HTTP/2 names the host beside the headers. */
+function headersOf(req) {
+  const { rawHeaders } = req;
+  return req.httpVersionMajor >= 2 && req.authority && find(rawHeaders, 'host') === undefined ? ['host', req.authority, ...rawHeaders] : rawHeaders;
+}
+
 /** Writes a large body with the socket's own backpressure. */
 async function writeBody(res, body) {
   for (;;) {
@@ -97,7 +103,7 @@ function nodeHandler(native, assertReady) {
         next();
         return;
       }
-      const headers = req.rawHeaders;
+      const headers = headersOf(req);
       const parts = nativeBody(bodyOf(req), undefined, headers);
       const handle = (made) =>
         native.handle(req.method, req.url, headers, [], made[0], made[1], extra(req)).then(

@@ -1,13 +1,15 @@
 // `nodeHandler()` and the unchanged code of the README, in the servers that people use.
 import assert from 'node:assert/strict';
 import { createServer, request } from 'node:http';
+import { connect, createServer as createHttp2 } from 'node:http2';
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { setImmediate as turn } from 'node:timers/promises';
 import { describe, it } from 'node:test';
 import express4 from 'express';
 import express5 from 'express5';
-import { login, noise, open, sha256 } from '../support/facade.mjs';
+import fastify from 'fastify';
+import { login, noise, open, pushBlob, sha256 } from '../support/facade.mjs';
 
 async function serve(t, handler) {
   const server = createServer(handler);
@@ -118,6 +120,24 @@ describe('nodeHandler', () => {
     }
   });
 
+  it('serves HTTP/2 through the compatibility interface of Node', async (t) => {
+    const registry = await open(t);
+    const { oci } = await login(registry);
+    await pushBlob(registry, oci, sha256(bytes), bytes);
+    const server = createHttp2(registry.nodeHandler());
+    await new Promise((done) => server.listen(0, '127.0.0.1', done));
+    const client = connect(`http://127.0.0.1:${server.address().port}`);
+    t.after(() => (client.close(), server.close()));
+    const stream = client.request({ ':path': `/oci/team/app/blobs/${sha256(bytes)}`, authorization: oci.Authorization });
+    const [headers, body] = await Promise.all([new Promise((done) => stream.once('response', done)), buffer(stream)]);
+    assert.equal(headers[':status'], 200);
+    assert.ok(bytes.equals(body));
+    const start = client.request({ ':method': 'POST', ':path': '/oci/team/app/blobs/uploads/', authorization: oci.Authorization, 'content-length': 0 });
+    start.end();
+    const answer = await new Promise((done) => start.once('response', done));
+    assert.equal(answer[':status'], 202);
+  });
+
   it('shows an early refusal to a client that is still sending', async (t) => {
     const registry = await open(t);
     const url = await serve(t, registry.nodeHandler());
@@ -161,4 +181,54 @@ describe('the README\'s Express code', () => {
       assert.equal((await fetch(`${url}/nowhere`)).status, 404);
     });
   }
+});
+
+describe('Fastify', () => {
+  it('sends the body of an answer as a Web stream and as a Node stream', async (t) => {
+    const registry = await open(t);
+    const { oci } = await login(registry);
+    await pushBlob(registry, oci, sha256(bytes), bytes);
+    const app = fastify();
+    t.after(() => app.close());
+    for (const [prefix, wrap] of [['/web', (body) => body], ['/node', (body) => body && Readable.fromWeb(body)]]) {
+      app.get(`${prefix}/*`, async (req, reply) => {
+        const response = await registry.handleRequest({ method: req.method, path: req.url.slice(prefix.length), headers: req.headers, query: req.query });
+        return reply.code(response.status).headers(response.headers).send(wrap(response.body));
+      });
+    }
+    const url = await app.listen({ port: 0, host: '127.0.0.1' });
+    for (const prefix of ['/web', '/node']) {
+      const got = await fetch(`${url}${prefix}/oci/team/app/blobs/${sha256(bytes)}`, { headers: oci });
+      assert.equal(got.headers.get('docker-content-digest'), sha256(bytes));
+      assert.ok(bytes.equals(Buffer.from(await got.arrayBuffer())));
+      assert.equal((await fetch(`${url}${prefix}/npm/-/ping`)).status, 200);
+    }
+  });
+});
+
+describe('listen()', () => {
+  it('serves the same registry, with the providers and hooks of the application', async (t) => {
+    const written = [];
+    const registry = await open(t, { storageHooks: { afterPut: ({ key, actor }) => void written.push([key, actor.userId]) } });
+    const { oci, userId } = await login(registry);
+    const server = await registry.listen({ port: 0 });
+    assert.match(server.url, /^http:\/\/127\.0\.0\.1:\d+$/);
+    assert.equal(new URL(server.url).port, String(server.port));
+    assert.equal((await push(server.url, oci, bytes)).status, 201);
+    assert.ok(written.some(([key, user]) => key.startsWith('oci/blobs/') && user === userId));
+    const got = await registry.handleRequest({ method: 'GET', path: `/oci/team/app/blobs/${sha256(bytes)}`, headers: oci });
+    assert.equal(got.status, 200);
+    await got.body.cancel();
+    assert.match(registry.metrics(), /^smartregistry_requests/m);
+    await Promise.all([server.close(), server.close()]);
+    await assert.rejects(fetch(server.url));
+  });
+
+  it('says what is wrong with its options', async (t) => {
+    const registry = await open(t);
+    const used = await registry.listen();
+    for (const [options, problem] of [[{ port: 70_000 }, /`port`/], [{ host: '' }, /`host`/], [{ tls: {} }, /`tls\.cert`/], [{ tls: { cert: '/missing.pem', key: '/missing.pem' } }, /./], [{ port: used.port }, /cannot listen on 127\.0\.0\.1:\d+/]]) {
+      await assert.rejects(registry.listen(options), (error) => problem.test(error.message) && error.name === 'RegistryError');
+    }
+  });
 });

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, it } from 'node:test';
+import { client } from '../../scripts/clients.mjs';
 import { platformName } from '../../scripts/lib/paths.mjs';
 import { pack } from '../../scripts/pack.mjs';
 import { run } from '../support/process.mjs';
@@ -27,6 +28,10 @@ describe('the packed package', () => {
     await writeFile(join(dir, 'use.cjs'), `const { SmartRegistry } = require('smartregistry-native'); const same = require('@push.rocks/smartregistry').SmartRegistry !== undefined; ${use}`);
     await writeFile(join(dir, 'use.mjs'), `import { createRequire } from 'node:module'; import { SmartRegistry } from 'smartregistry-native'; const same = createRequire(import.meta.url)('smartregistry-native').SmartRegistry === SmartRegistry; ${use}`);
     for (const file of ['use.cjs', 'use.mjs']) (await run([process.execPath, file], { cwd: dir, env })).ok().shows(/answered 200 true/);
+    for (const [name, ...flags] of [['bun'], ['deno', 'run', '-A']]) {
+      const { argv } = await client(name);
+      (await run([...argv, ...flags, 'use.mjs'], { cwd: dir, env })).ok().shows(/answered 200 true/);
+    }
     (await run([join(dir, 'node_modules/.bin/smartregistry-native'), '--version'], { cwd: dir, env })).ok().shows(new RegExp(manifest.version));
   });
 

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { setImmediate as turn } from 'node:timers/promises';
+import { createRequire } from 'node:module';
 import { describe, it } from 'node:test';
 import { streamToBuffer, streamToJson, toReadableStream } from 'smartregistry-native';
 import { getBlob, login, noise, open, pushBlob, sha256 } from '../support/facade.mjs';
@@ -271,5 +272,36 @@ describe('parsed bodies', () => {
     const cyclic = {};
     cyclic.self = cyclic;
     for (const body of [cyclic, { big: 1n }, 1n]) await assert.rejects(registry.handleRequest({ method: 'PUT', path: '/npm/x', body }), /the body is no JSON/);
+  });
+});
+
+describe('parsed forms', () => {
+  // No enabled protocol takes a form yet: what the binding would be handed is looked at directly.
+  const { nativeBody } = createRequire(import.meta.url)('../../js/body.cjs');
+  const form = ['Content-Type', 'multipart/form-data; boundary=x'];
+  const shown = async (body, headers = form) => (await nativeBody(body, undefined, headers))[0].form.map(({ name, value, filename }) => [name, String(value), filename]);
+
+  it('come with text, numbers, bytes, files and lists', async () => {
+    const body = { ':action': 'file_upload', protocol_version: 1, classifiers: ['a', 'b'], none: undefined, content: Buffer.from('wheel'), other: { buffer: Buffer.from('sig'), originalname: 'x.asc' } };
+    assert.deepEqual(await shown(body), [
+      [':action', 'file_upload', undefined],
+      ['protocol_version', '1', undefined],
+      ['classifiers', 'a', undefined],
+      ['classifiers', 'b', undefined],
+      ['content', 'wheel', undefined],
+      ['other', 'sig', 'x.asc'],
+    ]);
+    // Without a content type, bytes inside tell a form from a document.
+    assert.equal((await shown({ name: 'x', content: new Uint8Array(1) }, [])).length, 2);
+    assert.deepEqual(await nativeBody({ name: 'x' }, undefined, []), [{ json: '{"name":"x"}' }]);
+  });
+
+  it('come as FormData and as URLSearchParams', async () => {
+    const data = new FormData();
+    data.append('name', 'x');
+    data.append('content', new Blob(['wheel']), 'x.whl');
+    assert.deepEqual(await shown(data), [['name', 'x', undefined], ['content', 'wheel', 'x.whl']]);
+    assert.deepEqual(await nativeBody(new URLSearchParams({ a: 'b c' }), undefined, []), [{ text: 'a=b+c' }]);
+    assert.deepEqual(await shown({ grant_type: 'password' }, ['content-type', 'application/x-www-form-urlencoded']), [['grant_type', 'password', undefined]]);
   });
 });
