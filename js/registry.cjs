@@ -1,6 +1,7 @@
 // SmartRegistry: the facade over the native registry.
 'use strict';
 
+const binding = require('./binding.cjs');
 const { call, callAsync, own, RegistryError } = require('./errors.cjs');
 const { headersObject } = require('./headers.cjs');
 const { nativeRequest } = require('./request.cjs');
@@ -23,6 +24,15 @@ function response(native) {
   return answer;
 }
 
+/** What a configuration asks for and this release does not do is said, not passed over. */
+function warnOfMissing(config) {
+  const warn = (text, code) => process.emitWarning(text, { type: 'SmartRegistryWarning', code });
+  if (config.upstreamProvider) warn('upstreams are not consulted yet: only what is in the registry is served', 'SMARTREGISTRY_NO_UPSTREAM');
+  const served = binding.protocolNames();
+  const missing = Object.keys(protocolClasses).filter((name) => config[name]?.enabled && !served.includes(name));
+  if (missing.length > 0) warn(`not served by this release yet: ${missing.join(', ')}`, 'SMARTREGISTRY_NO_PROTOCOL');
+}
+
 class SmartRegistry {
   /** @type {any} */
   #native;
@@ -40,7 +50,7 @@ class SmartRegistry {
   constructor(config) {
     if (!isObject(config)) throw new RegistryError('SmartRegistry needs a configuration object', { code: 'INVALID_CONFIG', status: 400 });
     this.#native = createRegistry(config, extensions(config), SmartRegistry);
-    if (config.upstreamProvider) process.emitWarning('upstreams are not consulted yet: only what is in the registry is served', { type: 'SmartRegistryWarning', code: 'SMARTREGISTRY_NO_UPSTREAM' });
+    warnOfMissing(config);
   }
 
   /** Connects storage and auth. Calling it again waits for the same start; after a failed one it tries anew. */

@@ -4,6 +4,7 @@
 const { readFile } = require('node:fs/promises');
 const { extname, resolve } = require('node:path');
 const { pathToFileURL } = require('node:url');
+const binding = require('../binding.cjs');
 
 const DEFAULT_DATA = './registry-data';
 const PROTOCOLS = ['oci', 'npm', 'maven', 'cargo', 'composer', 'pypi', 'rubygems'];
@@ -43,7 +44,7 @@ async function loadConfig({ data, config: file }) {
   // Users and tokens that a command writes have to be seen by the running server.
   config.auth = { tokenStore: 'storage', ...config.auth };
   if (!PROTOCOLS.some((name) => config[name] !== undefined)) {
-    for (const name of PROTOCOLS) config[name] = { enabled: true, basePath: `/${name}` };
+    for (const name of binding.protocolNames()) config[name] = { enabled: true, basePath: `/${name}` };
   }
   return config;
 }

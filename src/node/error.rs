@@ -34,13 +34,13 @@ impl<T: ToNapiValue> ToNapiValue for Out<T> {
     unsafe fn to_napi_value(env: sys::napi_env, value: Self) -> napi::Result<sys::napi_value> {
         match value.0 {
             Ok(value) => unsafe { T::to_napi_value(env, value) },
-            Err(error) => Err(to_js(&Env::from_raw(env), &error)?),
+            Err(error) => Err(to_js(Env::from_raw(env), &error)?),
         }
     }
 }
 
 /// The error that JavaScript will see, thrown unchanged wherever it is returned.
-pub(super) fn to_js(env: &Env, error: &Error) -> napi::Result<napi::Error> {
+pub(super) fn to_js(env: Env, error: &Error) -> napi::Result<napi::Error> {
     let mut object = env.create_error(napi::Error::from_reason(error.message()))?;
     object.set("code", error.code().unwrap_or_else(|| code(error.kind())))?;
     object.set("status", u32::from(error.status().as_u16()))?;

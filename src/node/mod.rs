@@ -5,7 +5,11 @@
 #![allow(missing_docs, unreachable_pub)]
 // napi hands arguments over by value, and its conversions are traits with `unsafe fn`; what is unsafe of our own says why.
 #![allow(unsafe_code, clippy::needless_pass_by_value)]
+// In a test build napi registers nothing, and nobody else calls what it would.
+#![cfg_attr(test, allow(dead_code))]
 
+#[cfg(feature = "mimalloc")]
+mod allocator;
 mod auth_manager;
 mod auth_provider;
 mod callback;

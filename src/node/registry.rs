@@ -56,6 +56,12 @@ pub fn create_registry(config: String, extensions: Option<Object<'_>>) -> napi::
     })))
 }
 
+/// The protocols that this build serves.
+#[napi(catch_unwind)]
+pub fn protocol_names() -> Vec<String> {
+    crate::protocols::ALL.iter().map(|entry| entry.name.as_str().to_owned()).collect()
+}
+
 #[napi]
 impl NativeRegistry {
     /// Connects storage and auth.
