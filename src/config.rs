@@ -9,7 +9,6 @@ use crate::core::error::{Error, Result};
 use crate::core::origin::Trust;
 use crate::core::path::Segments;
 use crate::core::secret::Secret;
-pub use crate::storage::s3::ConditionalWrites;
 
 /// The whole configuration.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -115,6 +114,19 @@ pub enum Durability {
     Full,
     /// Every acknowledged write is with the operating system.
     Relaxed,
+}
+
+/// What to demand of the bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ConditionalWrites {
+    /// Probe, and warn if they are missing.
+    #[default]
+    Auto,
+    /// Probe, and refuse to start if they are missing.
+    Required,
+    /// Don't use them: one writing process only.
+    Off,
 }
 
 /// `IAuthConfig`.

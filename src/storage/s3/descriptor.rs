@@ -2,9 +2,9 @@
 
 use std::net::Ipv6Addr;
 
-use serde::Deserialize;
 use url::Url;
 
+use crate::config::ConditionalWrites;
 use crate::core::error::{Error, Result};
 use crate::core::secret::Secret;
 use crate::storage::Key;
@@ -34,19 +34,6 @@ pub struct S3Descriptor {
     pub conditional_writes: ConditionalWrites,
     /// Certificates to trust besides those of the platform, as PEM.
     pub extra_roots: Option<String>,
-}
-
-/// What to demand of the bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ConditionalWrites {
-    /// Probe, and warn if they are missing.
-    #[default]
-    Auto,
-    /// Probe, and refuse to start if they are missing.
-    Required,
-    /// Don't use them: one writing process only.
-    Off,
 }
 
 /// Who we are for the store.

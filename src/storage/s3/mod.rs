@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-pub use descriptor::{ConditionalWrites, S3Descriptor};
+pub use descriptor::S3Descriptor;
 
 use super::store::{
     Capabilities, Chunks, Found, GetOptions, ObjectMeta, Page, Part, PutOptions, Store, StoreResult,
