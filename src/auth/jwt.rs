@@ -9,7 +9,7 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::signature::{Error as SignatureError, Signer, Verifier};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::AuthToken;
@@ -39,7 +39,7 @@ pub(super) struct Jwt {
 /// What a text turned out to be.
 pub(super) enum Verdict {
     /// Signed with our secret for this service, and in its time. Whether it was revoked is another question.
-    Good(Verified),
+    Good(Box<Verified>),
     /// Signed with our secret for this service, but expired or not valid yet.
     OutOfTime,
     /// Not ours: somebody else may know it.
@@ -200,22 +200,18 @@ impl Jwt {
             return Verdict::OutOfTime;
         }
         let id = claims.jti.clone().unwrap_or_else(|| digest_of_message(text));
-        let mut metadata = json!({ "jti": id });
-        if !claims.cidr.is_empty() {
-            metadata["cidr"] = json!(claims.cidr);
-        }
-        if let Some(origin) = &claims.origin {
-            metadata["origin"] = json!(origin);
-        }
+        let mut metadata = Map::from_iter([("jti".to_owned(), json!(id))]);
+        metadata.extend((!claims.cidr.is_empty()).then(|| ("cidr".to_owned(), json!(claims.cidr))));
+        metadata.extend(claims.origin.iter().map(|origin| ("origin".to_owned(), json!(origin))));
         let token = AuthToken {
             kind: Some(PROTOCOL.to_owned()),
             user_id: claims.sub,
             scopes: claims.scopes.unwrap_or_else(|| unified(&claims.access)),
             readonly: false,
             expires_at: Some(expires),
-            metadata: Some(metadata),
+            metadata: Some(Value::Object(metadata)),
         };
-        Verdict::Good(Verified { token, origin: claims.origin, cidr: claims.cidr, id, ends })
+        Verdict::Good(Box::new(Verified { token, origin: claims.origin, cidr: claims.cidr, id, ends }))
     }
 }
 
@@ -353,7 +349,7 @@ mod tests {
 
     fn good(verdict: Verdict) -> Verified {
         match verdict {
-            Verdict::Good(verified) => verified,
+            Verdict::Good(verified) => *verified,
             Verdict::OutOfTime => panic!("out of time"),
             Verdict::Foreign => panic!("foreign"),
         }
