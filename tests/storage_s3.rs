@@ -2,13 +2,16 @@
 //! server that is missing is a failure, never a skipped test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::StreamExt;
 use smartregistry_native::core::secret::Secret;
 use smartregistry_native::core::time::Clock;
 use smartregistry_native::storage::s3::{S3Descriptor, S3Store};
+use smartregistry_native::storage::suite;
 use smartregistry_native::storage::{
-    Chunks, Condition, GetOptions, Key, Prefix, PutOptions, Store, StoreError,
+    CasLevel, Chunks, Condition, GetOptions, Key, Prefix, PutOptions, Store, StoreError,
 };
 
 /// The server of this kind: a descriptor as JSON, with a bucket of its own for each call.
@@ -81,7 +84,7 @@ async fn basics(kind: &str) {
         user: [("sr-w".to_owned(), "abc".to_owned())].into(),
         ..PutOptions::default()
     };
-    let odd = "maven/a b+c~d/é(1)/%2f@x.jar";
+    let odd = "t/maven/a b+c~d/é(1)/%2f@x.jar";
     let version = store.put(&key(odd), Bytes::from_static(b"hello world").into(), options).await.unwrap();
     let meta = store.head(&key(odd)).await.unwrap();
     assert_eq!((meta.size, &meta.version), (11, &version));
@@ -95,7 +98,7 @@ async fn basics(kind: &str) {
     assert!(matches!(store.head(&key("no/such")).await, Err(StoreError::NotFound)));
     assert!(matches!(store.get(&key("no/such"), GetOptions::default()).await, Err(StoreError::NotFound)));
 
-    let page = store.list(&Prefix::new("").unwrap(), None, 10, false).await.unwrap();
+    let page = store.list(&Prefix::new("t/").unwrap(), None, 10, false).await.unwrap();
     assert_eq!(page.objects[0].key.as_str(), odd);
 
     let mut pieces = Chunks::default();
@@ -103,31 +106,31 @@ async fn basics(kind: &str) {
         pieces.push(bytes(200_000).slice(at..));
     }
     let sent: Vec<u8> = pieces.pieces().concat();
-    store.put(&key("pieces"), pieces, PutOptions::default()).await.unwrap();
-    assert_eq!(read(&store, "pieces", GetOptions::default()).await, sent);
+    store.put(&key("t/pieces"), pieces, PutOptions::default()).await.unwrap();
+    assert_eq!(read(&store, "t/pieces", GetOptions::default()).await, sent);
 
     let options = PutOptions { condition: Condition::Absent, ..PutOptions::default() };
-    let upload = store.begin(&key("big"), options).await.unwrap();
+    let upload = store.begin(&key("t/big"), options).await.unwrap();
     let part = bytes(8 << 20);
     let mut parts = Vec::new();
-    parts.push(store.part(&key("big"), &upload, 1, part.clone().into()).await.unwrap());
-    parts.push(store.part(&key("big"), &upload, 2, bytes(1000).into()).await.unwrap());
-    store.complete(&key("big"), &upload, &parts).await.unwrap();
-    let whole = read(&store, "big", GetOptions::default()).await;
+    parts.push(store.part(&key("t/big"), &upload, 1, part.clone().into()).await.unwrap());
+    parts.push(store.part(&key("t/big"), &upload, 2, bytes(1000).into()).await.unwrap());
+    store.complete(&key("t/big"), &upload, &parts).await.unwrap();
+    let whole = read(&store, "t/big", GetOptions::default()).await;
     assert_eq!(whole.len(), part.len() + 1000);
     assert!(whole.starts_with(&part) && whole.ends_with(&bytes(1000)));
 
-    store.copy(&key("big"), &key("copy/of+big")).await.unwrap();
-    assert_eq!(store.head(&key("copy/of+big")).await.unwrap().size, whole.len() as u64);
-    let page = store.list(&Prefix::new("").unwrap(), None, 10, true).await.unwrap();
-    assert_eq!(page.prefixes, ["copy/", "maven/"]);
+    store.copy(&key("t/big"), &key("t/copy/of+big")).await.unwrap();
+    assert_eq!(store.head(&key("t/copy/of+big")).await.unwrap().size, whole.len() as u64);
+    let page = store.list(&Prefix::new("t/").unwrap(), None, 10, true).await.unwrap();
+    assert_eq!(page.prefixes, ["t/copy/", "t/maven/"]);
     for limit in 1..4 {
-        assert_eq!(all(&store, "", limit, true).await, ["big", "copy/", "maven/", "pieces"]);
-        assert_eq!(all(&store, "", limit, false).await, ["big", "copy/of+big", odd, "pieces"]);
+        assert_eq!(all(&store, "t/", limit, true).await, ["t/big", "t/copy/", "t/maven/", "t/pieces"]);
+        assert_eq!(all(&store, "t/", limit, false).await, ["t/big", "t/copy/of+big", odd, "t/pieces"]);
     }
-    assert_eq!(all(&store, "maven/", 9, true).await, ["maven/a b+c~d/"]);
-    store.delete_many(&[key("big"), key("copy/of+big"), key(odd), key("nothing")]).await.unwrap();
-    let page = store.list(&Prefix::new("").unwrap(), None, 10, false).await.unwrap();
+    assert_eq!(all(&store, "t/maven/", 9, true).await, ["t/maven/a b+c~d/"]);
+    store.delete_many(&[key("t/big"), key("t/copy/of+big"), key(odd), key("t/nothing")]).await.unwrap();
+    let page = store.list(&Prefix::new("t/").unwrap(), None, 10, false).await.unwrap();
     assert_eq!(page.objects.len(), 1);
 }
 
@@ -139,4 +142,52 @@ async fn moto_basics() {
 #[tokio::test]
 async fn smarts3_basics() {
     basics("SMARTS3").await;
+}
+
+#[tokio::test]
+async fn the_probe_tells_servers_apart() {
+    for (kind, level, words) in
+        [("MOTO", CasLevel::L0, ""), ("SMARTS3", CasLevel::L2, "ignores conditional writes")]
+    {
+        let descriptor = descriptor(kind);
+        let store = S3Store::new(&descriptor, Clock::real()).unwrap();
+        store.prepare().await.unwrap();
+        let first = store.requests();
+        let capabilities = store.capabilities();
+        assert_eq!(capabilities.cas, level, "{kind}");
+        assert!(capabilities.warnings.concat().contains(words), "{kind}: {:?}", capabilities.warnings);
+        let text = read(&store, "_sr/capabilities.json", GetOptions::default()).await;
+        println!("{kind}: {first} requests, {}", String::from_utf8_lossy(&text));
+        let again = S3Store::new(&descriptor, Clock::real()).unwrap();
+        again.prepare().await.unwrap();
+        println!("again {}", again.requests());
+    }
+}
+
+/// Runs the behaviour suite but for `skipped`: what this server is known not to do, or not to survive.
+async fn suite(kind: &str, skipped: &[&str]) {
+    let store: Arc<dyn Store> = Arc::new(store(kind).await);
+    let level = store.capabilities().cas;
+    let mut failed = Vec::new();
+    for check in suite::CHECKS.iter().filter(|check| check.applies(level) && !skipped.contains(&check.name)) {
+        let start = std::time::Instant::now();
+        let before = store.requests();
+        if tokio::spawn(check.run(Arc::clone(&store))).await.is_err() {
+            failed.push(check.name);
+        }
+        println!("{kind} {:?} {} {}", start.elapsed(), store.requests() - before, check.name);
+    }
+    assert!(failed.is_empty(), "{kind} breaks {failed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn moto_keeps_the_promises() {
+    // It answers 500 to a part of an aborted upload.
+    suite("MOTO", &["an_aborted_upload_leaves_nothing"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn smarts3_keeps_the_promises() {
+    // A name of 255 bytes ends its process.
+    suite("SMARTS3", &["any_key_is_kept_apart"]).await;
 }

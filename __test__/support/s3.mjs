@@ -47,7 +47,8 @@ const descriptor = (port, accessKey, accessSecret) => ({
 async function startMoto() {
   const { argv } = await client('moto');
   const box = await sandbox('moto');
-  const server = await startServer([...argv, '-u', '-m', 'moto.server', '-H', '127.0.0.1', '-p', '0'], {
+  const program = fileURLToPath(new URL('moto-server.py', import.meta.url));
+  const server = await startServer([...argv, '-u', program, '-H', '127.0.0.1', '-p', '0'], {
     cwd: box.dir,
     env: box.env,
     ready: /Running on http:\/\/127\.0\.0\.1:(\d+)/,

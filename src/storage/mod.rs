@@ -4,6 +4,7 @@
 //! group commit, the byte budget, the hooks. [`Objects`] is [`Storage`] seen by one request of one protocol: the only thing that
 //! protocols hold. Invariant: this layer knows no protocol by name.
 
+mod cas_chain;
 mod commit;
 mod document;
 mod documents;
@@ -12,9 +13,12 @@ mod error;
 pub mod faulty;
 mod hooks;
 mod key;
+mod layer;
 pub mod local;
+mod look_first;
 pub mod memory;
 mod objects;
+mod probe;
 pub mod s3;
 mod store;
 #[cfg(any(test, feature = "test-support"))]

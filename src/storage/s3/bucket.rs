@@ -58,8 +58,9 @@ pub(super) struct Quirks {
     pub(super) plain_completes: AtomicBool,
     /// `UploadPartCopy` does not exist (s3rver).
     pub(super) no_part_copy: AtomicBool,
-    /// A listing by folder misses folders that hold nothing but folders (s3rver): sum up here.
-    pub(super) own_folders: AtomicBool,
+    /// Listings by folder miss folders that hold nothing but folders, those in pages end in 500, and their order is not that of
+    /// the keys (s3rver): ask for all there is, sort and sum up here.
+    pub(super) crude_lists: AtomicBool,
 }
 
 impl Bucket {

@@ -13,10 +13,10 @@ use crate::core::time::Timestamp;
 use crate::storage::{Key, Listed, Page, Prefix, StoreResult, Version};
 
 /// Most entries of a page, as every server has it.
-const PAGE: i32 = 1000;
+const PAGE: usize = 1000;
 
 /// Greater than any character in a key: what comes after a folder comes after `folder/` and this.
-const LAST: char = '\u{10ffff}';
+const LAST: &str = "\u{10ffff}";
 
 impl Bucket {
     pub(super) async fn list_page(
@@ -26,20 +26,28 @@ impl Bucket {
         limit: usize,
         by_folder: bool,
     ) -> StoreResult<Page> {
-        let limit = usize::try_from(PAGE).unwrap_or(limit).min(limit.max(1));
-        let own_folders = by_folder && self.quirks().own_folders.load(Ordering::Relaxed);
+        let limit = limit.clamp(1, PAGE);
+        let crude_lists = self.quirks().crude_lists.load(Ordering::Relaxed);
+        let asked = if crude_lists { PAGE } else { limit };
         let mut after = after.map(str::to_owned);
         let mut page = Page::default();
         // A page may be empty for us though it was not for the server: foreign keys, a folder that is summed up already.
         loop {
-            let delimiter = by_folder && !own_folders;
-            let answer = self.list_request(prefix, after.as_deref(), limit, delimiter).await?;
+            let delimiter = by_folder && !crude_lists;
+            // After a folder means after everything in it.
+            let skip = if by_folder && after.as_deref().is_some_and(|after| after.ends_with('/')) {
+                LAST
+            } else {
+                ""
+            };
+            let from = after.as_deref().map(|after| format!("{}{after}{skip}", self.target().prefix));
+            let answer = self.list_request(prefix, from, asked, delimiter).await?;
             let more = answer.is_truncated() == Some(true);
             let entries = self.entries(&answer, after.as_deref());
             let last = entries.last().map(|entry| entry.name().to_owned());
             let start = after.clone();
             for entry in entries {
-                let entry = if own_folders { entry.folded(prefix) } else { entry };
+                let entry = if by_folder && crude_lists { entry.folded(prefix) } else { entry };
                 if after.as_deref().is_some_and(|after| entry.name() <= after) {
                     continue;
                 }
@@ -56,7 +64,7 @@ impl Bucket {
             }
             let (true, Some(last)) = (more, last) else { return Ok(page) };
             let count = page.objects.len() + page.prefixes.len();
-            if count == limit || (count > 0 && !own_folders) {
+            if count == limit || (count > 0 && !crude_lists) {
                 page.next = after;
                 return Ok(page);
             }
@@ -69,26 +77,20 @@ impl Bucket {
     async fn list_request(
         &self,
         prefix: &Prefix,
-        after: Option<&str>,
+        after: Option<String>,
         limit: usize,
         delimiter: bool,
     ) -> StoreResult<ListObjectsV2Output> {
-        let root = &self.target().prefix;
-        let start = after.map(|after| {
-            // After a folder means after everything in it.
-            let folder = after.ends_with('/');
-            format!("{root}{after}{}", if folder { String::from(LAST) } else { String::new() })
-        });
         let _permit = self.permit().await;
         let clients = self.clients().await?;
         clients
             .metadata
             .list_objects_v2()
             .bucket(&self.target().bucket)
-            .prefix(format!("{root}{}", prefix.as_str()))
-            .set_start_after(start)
+            .prefix(format!("{}{}", self.target().prefix, prefix.as_str()))
+            .set_start_after(after)
             .set_delimiter(delimiter.then(|| "/".to_owned()))
-            .max_keys(i32::try_from(limit).unwrap_or(PAGE).clamp(1, PAGE))
+            .max_keys(i32::try_from(limit).unwrap_or(i32::MAX))
             .encoding_type(EncodingType::Url)
             .send()
             .await

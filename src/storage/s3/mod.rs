@@ -10,26 +10,35 @@ mod list;
 mod multipart;
 mod read;
 mod setup;
+mod verdict;
 mod write;
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::sync::OnceCell;
 
 pub use descriptor::S3Descriptor;
 
-use super::store::{
-    Capabilities, Chunks, Found, GetOptions, ObjectMeta, Page, Part, PutOptions, Store, StoreResult,
-    UploadId, Version,
-};
-use super::{Key, Prefix};
+use super::StoreError;
+use super::cas_chain::CasChain;
+use super::layer::Layer;
+use super::look_first::LookFirst;
+use super::store::{Capabilities, CasLevel, Store, StoreResult};
 use crate::core::error::Result;
 use crate::core::time::Clock;
 use bucket::Bucket;
+use verdict::Quirk;
 
 /// A bucket as a [`Store`].
 pub struct S3Store {
     bucket: Bucket,
+    demand: ConditionalWrites,
+    warnings: Vec<String>,
+    /// The bucket with what it lacks, once it was probed.
+    probed: OnceCell<Arc<dyn Store>>,
+    /// The bucket before: as if it could do nothing.
+    unprobed: LookFirst<Bucket>,
 }
 
 impl S3Store {
@@ -38,93 +47,96 @@ impl S3Store {
     /// # Errors
     /// 400 that names the option.
     pub fn new(descriptor: &S3Descriptor, clock: Clock) -> Result<Self> {
-        let target = descriptor.resolve()?;
+        let mut target = descriptor.resolve()?;
         client::check_roots(descriptor)?;
-        for warning in &target.warnings {
+        let warnings = std::mem::take(&mut target.warnings);
+        let bucket = Bucket::new(target, descriptor.extra_roots.clone(), clock);
+        Ok(Self {
+            unprobed: LookFirst::new(bucket.clone(), false, Vec::new()),
+            bucket,
+            demand: descriptor.conditional_writes,
+            warnings,
+            probed: OnceCell::new(),
+        })
+    }
+
+    /// Finds the bucket and what it can do, and puts on top what it lacks.
+    async fn probe(&self) -> StoreResult<Arc<dyn Store>> {
+        self.bucket.prepare().await?;
+        let store: Arc<dyn Store> = match self.demand {
+            ConditionalWrites::Off => self.alone("is used without conditional writes, as configured", false),
+            ConditionalWrites::Auto | ConditionalWrites::Required => self.leveled().await?,
+        };
+        let capabilities = store.capabilities();
+        tracing::info!(bucket = self.bucket.target().bucket, level = ?capabilities.cas, "the S3 storage is ready");
+        for warning in self.warnings.iter().chain(&capabilities.warnings) {
             tracing::warn!("{warning}");
         }
-        Ok(Self { bucket: Bucket::new(target, descriptor.extra_roots.clone(), clock) })
+        Ok(store)
+    }
+
+    async fn leveled(&self) -> StoreResult<Arc<dyn Store>> {
+        let name = self.name();
+        let verdict = match self.bucket.verdict().await {
+            Err(StoreError::Denied(reason)) if self.demand == ConditionalWrites::Auto => {
+                return Ok(self.alone(&format!("could not be probed ({reason})"), false));
+            }
+            other => other?,
+        };
+        let md5_tags = verdict.has(Quirk::Md5Tags);
+        let flaw = verdict.flaw.unwrap_or_default();
+        match verdict.conditional_writes {
+            CasLevel::L0 => Ok(Arc::new(self.bucket.clone())),
+            CasLevel::L1 => {
+                let warning = format!(
+                    "{name} creates objects atomically but does not replace them so ({flaw}). Changes of metadata cost one \
+                     more write and one listing each."
+                );
+                Ok(Arc::new(CasChain::new(self.bucket.clone(), vec![warning])))
+            }
+            CasLevel::L2 if self.demand == ConditionalWrites::Required => {
+                Err(StoreError::Unsupported(format!(
+                    "{name} has no atomic conditional writes ({flaw}), and `storage.conditionalWrites` is `required`"
+                )))
+            }
+            CasLevel::L2 => {
+                let verb = if flaw.starts_with("let ") {
+                    "does not make conditional writes atomic"
+                } else {
+                    "ignores conditional writes"
+                };
+                Ok(self.alone(&format!("{verb} ({flaw})"), md5_tags))
+            }
+        }
+    }
+
+    fn alone(&self, what: &str, md5_versions: bool) -> Arc<dyn Store> {
+        let warning = format!(
+            "{} {what}. Concurrent publishes from more than one process can be lost. Run one writing process, or use a \
+             store with conditional writes.",
+            self.name()
+        );
+        Arc::new(LookFirst::new(self.bucket.clone(), md5_versions, vec![warning]))
+    }
+
+    fn name(&self) -> String {
+        format!("bucket {} at {}", self.bucket.target().bucket, self.bucket.target().url)
     }
 }
 
 #[async_trait]
-impl Store for S3Store {
-    fn kind(&self) -> &'static str {
-        "s3"
+impl Layer for S3Store {
+    fn inner(&self) -> &dyn Store {
+        self.probed.get().map_or(&self.unprobed, |store| store.as_ref())
     }
 
     async fn prepare(&self) -> StoreResult<()> {
-        self.bucket.prepare().await
+        self.probed.get_or_try_init(|| self.probe()).await.map(|_| ())
     }
 
     fn capabilities(&self) -> Capabilities {
-        self.bucket.capabilities()
-    }
-
-    async fn get(&self, key: &Key, options: GetOptions) -> StoreResult<Found> {
-        self.bucket.get(key, options).await
-    }
-
-    async fn head(&self, key: &Key) -> StoreResult<ObjectMeta> {
-        self.bucket.head(key).await
-    }
-
-    async fn put(&self, key: &Key, data: Chunks, options: PutOptions) -> StoreResult<Version> {
-        self.bucket.put(key, data, options).await
-    }
-
-    async fn delete(&self, key: &Key) -> StoreResult<()> {
-        self.bucket.delete(key).await
-    }
-
-    async fn delete_many(&self, keys: &[Key]) -> StoreResult<()> {
-        self.bucket.delete_many(keys).await
-    }
-
-    async fn copy(&self, from: &Key, to: &Key) -> StoreResult<()> {
-        self.bucket.copy(from, to).await
-    }
-
-    async fn list(
-        &self,
-        prefix: &Prefix,
-        after: Option<&str>,
-        limit: usize,
-        by_folder: bool,
-    ) -> StoreResult<Page> {
-        self.bucket.list(prefix, after, limit, by_folder).await
-    }
-
-    async fn begin(&self, key: &Key, options: PutOptions) -> StoreResult<UploadId> {
-        self.bucket.begin(key, options).await
-    }
-
-    async fn part(&self, key: &Key, upload: &UploadId, number: u32, data: Chunks) -> StoreResult<Part> {
-        self.bucket.part(key, upload, number, data).await
-    }
-
-    async fn complete(&self, key: &Key, upload: &UploadId, parts: &[Part]) -> StoreResult<Version> {
-        self.bucket.complete(key, upload, parts).await
-    }
-
-    async fn abort(&self, key: &Key, upload: &UploadId) -> StoreResult<()> {
-        self.bucket.abort(key, upload).await
-    }
-
-    async fn presign(
-        &self,
-        key: &Key,
-        ttl: Duration,
-        content_type: Option<&str>,
-    ) -> StoreResult<Option<String>> {
-        self.bucket.presign(key, ttl, content_type).await
-    }
-
-    async fn sweep(&self, age: Duration) -> StoreResult<u64> {
-        self.bucket.sweep(age).await
-    }
-
-    fn requests(&self) -> u64 {
-        self.bucket.requests()
+        let mut capabilities = self.inner().capabilities();
+        capabilities.warnings.splice(0..0, self.warnings.iter().cloned());
+        capabilities
     }
 }
