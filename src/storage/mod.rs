@@ -75,6 +75,7 @@ struct Inner {
     updates: update::Updates,
     figures: commit::Figures,
     budget: Arc<Semaphore>,
+    budget_units: usize,
     hooks: Option<Arc<dyn Hooks>>,
     clock: Clock,
 }
@@ -91,7 +92,8 @@ impl Storage {
             documents: documents::Documents::new(limits.cache_bytes, limits.metadata_ttl),
             updates: update::Updates::default(),
             figures: commit::Figures::default(),
-            budget: Arc::new(Semaphore::new(limits.upload_bytes / BUDGET_UNIT)),
+            budget: Arc::new(Semaphore::new((limits.upload_bytes / BUDGET_UNIT).max(1))),
+            budget_units: (limits.upload_bytes / BUDGET_UNIT).max(1),
             store,
             hooks,
             clock,

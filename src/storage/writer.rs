@@ -3,13 +3,16 @@
 //! Small artifacts stay in memory and cost one write. Larger ones become a multipart upload: on the final key when it is known
 //! beforehand, else on a staging key and moved. A writer can be suspended, and resumed by another process.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::StreamExt;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::hooks::{ObjectInfo, Operation};
 use super::objects::Objects;
 use super::store::{Chunks, Condition, GetOptions, Part, PutOptions, UploadId, Version};
-use super::{Key, PRIVATE, StoreError};
+use super::{BUDGET_UNIT, Key, PRIVATE, StoreError};
 use crate::core::body::ByteStream;
 use crate::core::digest::{Algorithm, Digests, Hasher, Midstate};
 use crate::core::error::{Error, Kind, Result};
@@ -32,6 +35,9 @@ pub struct Writer {
     upload: Option<Upload>,
     part_size: usize,
     options: PutOptions,
+    /// Bytes that this writer may hold at most, and its share of the process's budget while it holds any.
+    share: usize,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 /// A suspended [`Writer`]: where its bytes are and how far it has hashed. All of it is durable.
@@ -70,6 +76,9 @@ impl Writer {
             hasher: Hasher::new(algorithms),
             tail: Chunks::default(),
             upload: None,
+            share: expected
+                .map_or(part_size, |bytes| usize::try_from(bytes).map_or(part_size, |n| n.min(part_size))),
+            permit: None,
             part_size,
             options: PutOptions::default(),
             objects,
@@ -83,11 +92,24 @@ impl Writer {
 
     /// Takes the next bytes; waits while the store is slower than the sender.
     pub async fn write(&mut self, chunk: Bytes) -> Result<()> {
+        self.hold().await?;
         self.hasher.update(&chunk);
         self.tail.push(chunk);
         while self.tail.len() > self.part_size {
             let part = self.tail.split_to(self.part_size);
             self.store_part(part).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes this writer's share of the process's byte budget, once: whoever comes when it is used up waits for a writer to end.
+    async fn hold(&mut self) -> Result<()> {
+        if self.permit.is_none() {
+            let storage = self.objects.storage();
+            let units = self.share.div_ceil(BUDGET_UNIT).clamp(1, storage.0.budget_units.max(1));
+            let units = u32::try_from(units).unwrap_or(u32::MAX);
+            let permit = Arc::clone(&storage.0.budget).acquire_many_owned(units).await;
+            self.permit = Some(permit.map_err(|_| Error::unavailable("the registry is shutting down"))?);
         }
         Ok(())
     }
@@ -165,6 +187,8 @@ impl Writer {
             upload: state.upload.clone(),
             part_size: state.part_size,
             options: PutOptions::default(),
+            share: state.part_size,
+            permit: None,
             objects,
         }))
     }

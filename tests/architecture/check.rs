@@ -42,7 +42,8 @@ pub(crate) fn check(sources: &[Source]) -> Vec<String> {
         if let Some(layer) = source.module().first()
             && !LAYERS.iter().any(|(name, _)| name == layer)
         {
-            broken.push(format!("{}:1: `{layer}` is no layer of the table in tests/architecture", source.path));
+            broken
+                .push(format!("{}:1: `{layer}` is no layer of the table in tests/architecture", source.path));
         }
         match named(&source.text) {
             Ok(paths) => paths.iter().for_each(|path| {

@@ -25,6 +25,7 @@ use super::cas_chain::CasChain;
 use super::layer::Layer;
 use super::look_first::LookFirst;
 use super::store::{Capabilities, CasLevel, Store, StoreResult};
+use crate::config::ConditionalWrites;
 use crate::core::error::Result;
 use crate::core::time::Clock;
 use bucket::Bucket;
