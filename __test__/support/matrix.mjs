@@ -7,7 +7,7 @@ import { sandbox } from './sandbox.mjs';
 const chosen = (variable, all) => process.env[variable]?.split(',').map((name) => name.trim()) ?? all;
 
 const modes = chosen('SMARTREGISTRY_TEST_MODES', ['listener', 'express']);
-const storages = chosen('SMARTREGISTRY_TEST_STORAGES', ['local', 'moto', 'smarts3']);
+const storages = chosen('SMARTREGISTRY_TEST_STORAGES', ['local']);
 
 /** Everybody's password; users are made afresh for each registry. */
 export const password = 'correct-horse-7';
