@@ -8,6 +8,7 @@
 pub mod auth;
 pub mod config;
 pub mod core;
+pub mod handoff;
 pub mod http;
 pub mod metrics;
 #[cfg(feature = "node")]

@@ -11,8 +11,6 @@ pub mod negotiate;
 pub mod origin;
 pub mod path;
 pub mod protocol_name;
-pub mod pull;
-pub mod push;
 pub mod range;
 pub mod request;
 pub mod response;

@@ -20,7 +20,7 @@ use super::storage::NativeStorage;
 use super::stream::Upload;
 use crate::config::Config;
 use crate::core::error::{Error, Kind, Result};
-use crate::core::pull::Live;
+use crate::handoff::pull::Live;
 use crate::registry::{Extensions, Registry};
 
 /// A registry; empty once destroyed.

@@ -11,8 +11,8 @@ use napi_derive::napi;
 use super::stream::Download;
 use crate::core::body::Body;
 use crate::core::error::Error;
-use crate::core::pull::{Live, PIECE};
 use crate::core::response::Response;
+use crate::handoff::pull::{Live, PIECE};
 
 /// A response. Header names in lower case, repeated ones repeated: `[name, value, name, value, …]`.
 #[napi(object, object_from_js = false)]

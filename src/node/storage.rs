@@ -17,7 +17,7 @@ use super::stream::{Download, Upload};
 use crate::core::body::Body;
 use crate::core::error::Result;
 use crate::core::protocol_name::ProtocolName;
-use crate::core::pull::Live;
+use crate::handoff::pull::Live;
 use crate::storage::{
     Condition, GetOptions, Key, ObjectInfo, ObjectMeta, Objects, PRIVATE, Prefix, PutOptions, Storage,
 };

@@ -13,8 +13,8 @@ use super::response::Chunk;
 use super::runtime::promise;
 use crate::core::body::Body;
 use crate::core::error::Result;
-use crate::core::pull::{Live, Pull, Ready};
-use crate::core::push::{Push, Written};
+use crate::handoff::pull::{Live, Pull, Ready};
+use crate::handoff::push::{Push, Written};
 
 /// A large body on its way out.
 #[napi]

@@ -12,6 +12,7 @@ use check::{Source, check};
 const LAYERS: &[(&str, &[&str])] = &[
     ("core", &[]),
     ("config", &["core"]),
+    ("handoff", &["core"]),
     ("storage", &["core", "config"]),
     ("auth", &["core", "config", "storage"]),
     ("upstream", &["core", "config", "storage"]),
@@ -25,7 +26,21 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("http", &["core", "config", "metrics", "registry"]),
     // The three provider traits are what JavaScript objects become; `protocols` gives it their names.
-    ("node", &["core", "config", "storage", "auth", "upstream", "protocols", "metrics", "registry", "http"]),
+    (
+        "node",
+        &[
+            "core",
+            "handoff",
+            "config",
+            "storage",
+            "auth",
+            "upstream",
+            "protocols",
+            "metrics",
+            "registry",
+            "http",
+        ],
+    ),
 ];
 
 /// A path outside this crate (a crate, or a module of one), the places that may name it, and why nobody else.

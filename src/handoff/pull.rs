@@ -14,8 +14,8 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::body::{Body, ByteStream};
-use super::error::{Error, Kind, Result};
+use crate::core::body::{Body, ByteStream};
+use crate::core::error::{Error, Kind, Result};
 
 /// Size to which pieces are put together: half the CPU of 64 KiB pieces, a quarter of the memory of 1 MiB ones.
 pub const PIECE: usize = 256 << 10;

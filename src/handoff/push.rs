@@ -9,8 +9,8 @@ use futures_util::stream;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
 
-use super::body::Body;
-use super::error::{Error, Kind, Result};
+use crate::core::body::Body;
+use crate::core::error::{Error, Kind, Result};
 
 /// Bytes that wait for the reader, at most.
 pub const ROOM: usize = 1 << 20;
