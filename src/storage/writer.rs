@@ -38,6 +38,8 @@ pub struct Writer {
     /// Bytes that this writer may hold at most, and its share of the process's budget while it holds any.
     share: usize,
     permit: Option<OwnedSemaphorePermit>,
+    /// Bytes and hash at the end of the last whole part.
+    at_part: Option<(u64, Midstate)>,
 }
 
 /// A suspended [`Writer`]: where its bytes are and how far it has hashed. All of it is durable.
@@ -57,6 +59,24 @@ impl WriterState {
     /// Bytes received and durably stored.
     pub fn length(&self) -> u64 {
         self.length
+    }
+
+    /// Throws away what it stands for. Nobody will resume it.
+    pub async fn discard(&self, objects: &Objects) -> Result<()> {
+        if let Some(upload) = &self.upload {
+            objects.storage().store().abort(&Key::new(self.key.clone())?, &upload.id).await?;
+        }
+        self.release(objects, None).await
+    }
+
+    /// Removes what it holds beside the parts, once `by`, which went on from it, is written down; or once the artifact is published.
+    pub async fn release(&self, objects: &Objects, by: Option<&Self>) -> Result<()> {
+        let Some(tail) = self.tail.as_ref().filter(|tail| by.is_none_or(|by| by.tail.as_ref() != Some(tail)))
+        else {
+            return Ok(());
+        };
+        objects.storage().store().delete(&Key::new(tail.clone())?).await?;
+        Ok(())
     }
 }
 
@@ -81,6 +101,7 @@ impl Writer {
             permit: None,
             part_size,
             options: PutOptions::default(),
+            at_part: None,
             objects,
         })
     }
@@ -91,15 +112,37 @@ impl Writer {
     }
 
     /// Takes the next bytes; waits while the store is slower than the sender.
-    pub async fn write(&mut self, chunk: Bytes) -> Result<()> {
+    pub async fn write(&mut self, mut chunk: Bytes) -> Result<()> {
         self.hold().await?;
+        while self.tail.len() + chunk.len() > self.part_size {
+            let rest = chunk.split_off(self.part_size - self.tail.len());
+            self.take(std::mem::replace(&mut chunk, rest));
+            let at_part = self.hasher.save();
+            let part = std::mem::take(&mut self.tail);
+            self.store_part(part).await?;
+            self.at_part = Some((self.hasher.length(), at_part));
+        }
+        self.take(chunk);
+        Ok(())
+    }
+
+    fn take(&mut self, chunk: Bytes) {
         self.hasher.update(&chunk);
         self.tail.push(chunk);
-        while self.tail.len() > self.part_size {
-            let part = self.tail.split_to(self.part_size);
-            self.store_part(part).await?;
-        }
-        Ok(())
+    }
+
+    /// How another process could go on from the last whole part, if there is one since this writer began: nothing is written for it.
+    pub fn checkpoint(&self) -> Option<WriterState> {
+        let (length, hash) = self.at_part.clone()?;
+        Some(WriterState {
+            key: self.key.clone(),
+            staged: self.staged,
+            length,
+            part_size: self.part_size,
+            hash,
+            upload: self.upload.clone(),
+            tail: None,
+        })
     }
 
     /// Takes this writer's share of the process's byte budget, once: whoever comes when it is used up waits for a writer to end.
@@ -139,6 +182,11 @@ impl Writer {
         let number = upload.parts.len() as u32 + 1;
         upload.parts.push(store.part(&key, &upload.id, number, data).await?);
         Ok(())
+    }
+
+    /// Lets go of it and leaves everything as it is: a suspended state, or a checkpoint, names what is stored.
+    pub fn leave(mut self) {
+        self.upload = None;
     }
 
     /// All bytes are here: what they hash to. Nothing is visible yet.
@@ -189,6 +237,7 @@ impl Writer {
             options: PutOptions::default(),
             share: state.part_size,
             permit: None,
+            at_part: None,
             objects,
         }))
     }

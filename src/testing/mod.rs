@@ -38,6 +38,24 @@ impl TestRegistry {
         store: Option<Arc<dyn Store>>,
         hooks: Option<Arc<dyn Hooks>>,
     ) -> Self {
+        Self::with_auth(changes, store, hooks, Some(Arc::new(TestProvider))).await
+    }
+
+    /// With the built-in users, of whom there are these, each with the password `right`.
+    pub(crate) async fn with_users(changes: serde_json::Value, users: &[&str]) -> Self {
+        let registry = Self::with_auth(changes, None, None, None).await;
+        for user in users {
+            registry.registry.auth().add_user(user, &Secret::new("right")).await.unwrap();
+        }
+        registry
+    }
+
+    async fn with_auth(
+        changes: serde_json::Value,
+        store: Option<Arc<dyn Store>>,
+        hooks: Option<Arc<dyn Hooks>>,
+        auth_provider: Option<Arc<dyn AuthProvider>>,
+    ) -> Self {
         let clock = Clock::manual(Timestamp::from_millis(1_790_000_000_000));
         let store = store.unwrap_or_else(|| Arc::new(MemoryStore::new(clock.clone())));
         let mut config = serde_json::json!({
@@ -50,7 +68,7 @@ impl TestRegistry {
             config[name] = value.clone();
         }
         let extensions = Extensions {
-            auth_provider: Some(Arc::new(TestProvider)),
+            auth_provider,
             hooks,
             store: Some(Arc::clone(&store)),
             clock: clock.clone(),
@@ -105,6 +123,13 @@ impl TestRequest {
         self.header("authorization", &format!("Bearer {token}"))
     }
 
+    /// As a user with a password, or with a token in its place.
+    pub(crate) fn basic(self, user: &str, password: &str) -> Self {
+        use base64::Engine as _;
+        let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+        self.header("authorization", &format!("Basic {pair}"))
+    }
+
     pub(crate) fn anonymous(mut self) -> Self {
         self.0.headers.remove("authorization");
         self
@@ -112,6 +137,12 @@ impl TestRequest {
 
     pub(crate) fn header(mut self, name: &'static str, value: &str) -> Self {
         self.0.headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+        self
+    }
+
+    /// The query is read as an adapter does.
+    pub(crate) fn query(mut self, text: &str) -> Self {
+        self.0.query = crate::core::request::Query::parse(text);
         self
     }
 

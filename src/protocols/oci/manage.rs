@@ -71,7 +71,7 @@ async fn delete_by_digest(call: &Call<'_>, name: &Name, digest: &Digest) -> Resu
     // Somebody may have pushed it again meanwhile and tagged it before it went: then their push stands.
     let tags = call.cx.objects.document_revalidated::<TagList>(&keys::tags(name)?).await?;
     if tags.is_some_and(|tags| tags.document.has_digest(digest)) {
-        let options = PutOptions { content_type: Some(stored.media_type.to_owned()), ..PutOptions::default() };
+        let options = manifests::options(stored.media_type, stored.complete);
         call.cx.objects.put(&key, stored.bytes.clone(), options, &info).await?;
         if let Some(manifest) = manifest {
             call.put_referrer(name, &manifest, digest, stored.bytes.len() as u64).await?;

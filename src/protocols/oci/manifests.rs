@@ -19,14 +19,16 @@ pub(super) struct Stored {
     pub(super) bytes: Bytes,
     /// Content type it is served with.
     pub(super) media_type: &'static str,
-    /// What it references, with size and whether it may be absent.
+    /// What it references.
     references: Vec<Digest>,
+    /// Whether what it needs was found in the repository when it was pushed.
+    pub(super) complete: bool,
 }
 
 impl Stored {
-    pub(super) fn new(bytes: Bytes, media_type: &'static str, manifest: Option<&Manifest>) -> Self {
+    pub(super) fn new(bytes: Bytes, media_type: &'static str, manifest: Option<&Manifest>, complete: bool) -> Self {
         let references = manifest.map(|manifest| manifest.references().map(|one| one.digest.clone()).collect());
-        Self { bytes, media_type, references: references.unwrap_or_default() }
+        Self { bytes, media_type, references: references.unwrap_or_default(), complete }
     }
 
     /// Bytes that it takes in memory, about.
@@ -37,6 +39,15 @@ impl Stored {
     fn references(&self, digest: &Digest) -> bool {
         self.references.contains(digest)
     }
+}
+
+/// Metadata of a manifest that was pushed here with everything it needs: what it names may be shown without asking again.
+const COMPLETE: &str = "sr-complete";
+
+/// How a manifest is written.
+pub(super) fn options(media_type: &str, complete: bool) -> PutOptions {
+    let user = complete.then(|| (COMPLETE.to_owned(), "1".to_owned())).into_iter().collect();
+    PutOptions { content_type: Some(media_type.to_owned()), user, ..PutOptions::default() }
 }
 
 /// What hooks learn of a manifest.
@@ -63,6 +74,7 @@ impl Call<'_> {
         }
         let info = info(name, &digest.to_string(), digest);
         let Some(found) = self.cx.objects.read(&key, GetOptions::default(), &info).await? else { return Ok(None) };
+        let complete = found.meta.user.contains_key(COMPLETE);
         let content_type = found.meta.content_type;
         let body = Body::stream(found.body, Some(found.meta.size));
         let bytes = body.into_bytes("manifest", MAX_STORED).await?;
@@ -73,13 +85,13 @@ impl Call<'_> {
             }
             let manifest = Manifest::parse_stored(&bytes);
             let media_type = model::serve_type(content_type.as_deref(), &bytes);
-            Ok((Stored::new(bytes, media_type, manifest.as_ref()), manifest))
+            Ok((Stored::new(bytes, media_type, manifest.as_ref(), complete), manifest))
         };
         let (stored, manifest) = off_thread(found.meta.size, check).await?;
         let stored = Arc::new(stored);
-        // Whoever has the manifest asks for its blobs next. What it had to have when it was pushed is visible; what may be absent is
-        // not taken on trust, since anybody can name any digest there.
-        for one in manifest.iter().flat_map(|manifest| &manifest.blobs).filter(|one| !one.foreign) {
+        // Whoever has the manifest asks for its blobs next. What it had to have when it was pushed is visible; what may be absent, or was
+        // never checked, is not taken on trust, since anybody can name any digest there.
+        for one in manifest.iter().filter(|_| complete).flat_map(|manifest| &manifest.blobs).filter(|one| !one.foreign) {
             self.remember_link(name, &one.digest, one.size);
         }
         known.insert(id, (Arc::clone(&stored), self.cx.clock.now()));

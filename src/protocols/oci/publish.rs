@@ -23,6 +23,8 @@ struct Pushed {
     bytes: Bytes,
     digest: Digest,
     manifest: Manifest,
+    /// Whether every blob that it needs is in the repository.
+    complete: bool,
 }
 
 /// `PUT /v2/<name>/manifests/<reference>`.
@@ -38,8 +40,8 @@ pub(super) async fn put_manifest(
         Ok(tags) => tags,
         Err(refused) => return Ok(refused),
     };
-    let pushed = receive(call, &reference, &mut request).await?;
-    check_references(call, name, &pushed.manifest).await?;
+    let mut pushed = receive(call, &reference, &mut request).await?;
+    pushed.complete = check_references(call, name, &pushed.manifest).await?;
     call.create_repository(name).await?;
     store(call, name, &reference, &pushed).await?;
     let size = pushed.bytes.len() as u64;
@@ -103,13 +105,13 @@ async fn receive(call: &Call<'_>, reference: &Reference, request: &mut Request) 
             return Err(error::digest_invalid(format!("the manifest hashes to {digest}, not to the digest in the path")));
         }
         let manifest = Manifest::parse(&bytes, content_type.as_deref())?;
-        Ok(Pushed { bytes, digest, manifest })
+        Ok(Pushed { bytes, digest, manifest, complete: false })
     })
     .await
 }
 
-/// Everything that a manifest needs must be in this repository, with the size that it says; what is missing is listed.
-async fn check_references(call: &Call<'_>, name: &Name, manifest: &Manifest) -> Result<()> {
+/// Everything that a manifest needs must be in this repository, with the size that it says; what is missing is listed. Answers whether all of it is there.
+async fn check_references(call: &Call<'_>, name: &Name, manifest: &Manifest) -> Result<bool> {
     let mut needed: BTreeMap<&Digest, &Descriptor> = BTreeMap::new();
     // An index may be pushed before or without some of its children: partial mirrors do so.
     let children = if call.oci.config.feature("sparseIndex", true) { &[][..] } else { &manifest.children };
@@ -121,14 +123,14 @@ async fn check_references(call: &Call<'_>, name: &Name, manifest: &Manifest) -> 
     let checks: Vec<_> = needed.into_values().map(|one| present(call, name, one).boxed()).collect();
     let found: Vec<_> = stream::iter(checks).buffered(PARALLEL).try_collect().await?;
     let missing: Vec<_> = found.iter().filter(|(_, size)| size.is_none()).map(|(one, _)| one).collect();
-    if !missing.is_empty() {
+    if !missing.is_empty() && !call.oci.config.feature("sparseImages", false) {
         let detail: Vec<_> = missing.iter().map(|one| json!({ "digest": one.digest.to_string() })).collect();
         return Err(Error::invalid("the manifest references what is not in this repository; push that first")
             .with_code("MANIFEST_BLOB_UNKNOWN")
             .with_detail(detail.into()));
     }
-    match found.into_iter().find(|(one, size)| *size != Some(one.size)) {
-        None => Ok(()),
+    match found.iter().find(|(one, size)| size.is_some_and(|size| size != one.size)) {
+        None => Ok(missing.is_empty()),
         Some((one, _)) => Err(error::manifest_invalid(format!("the size given for {} is not its size", one.digest))),
     }
 }
@@ -144,10 +146,10 @@ async fn present<'a>(call: &Call<'_>, name: &Name, one: &'a Descriptor) -> Resul
 
 async fn store(call: &Call<'_>, name: &Name, reference: &Reference, pushed: &Pushed) -> Result<()> {
     let info = manifests::info(name, &reference.to_string(), &pushed.digest).content_type(pushed.manifest.media_type);
-    let options = PutOptions { content_type: Some(pushed.manifest.media_type.to_owned()), ..PutOptions::default() };
+    let options = manifests::options(pushed.manifest.media_type, pushed.complete);
     let key = keys::manifest(name, &pushed.digest)?;
     call.cx.objects.put(&key, pushed.bytes.clone(), options, &info).await?;
-    let stored = Stored::new(pushed.bytes.clone(), pushed.manifest.media_type, Some(&pushed.manifest));
+    let stored = Stored::new(pushed.bytes.clone(), pushed.manifest.media_type, Some(&pushed.manifest), pushed.complete);
     let seen = (Arc::new(stored), call.cx.clock.now());
     call.oci.known.manifests.insert((name.clone(), pushed.digest.clone()), seen);
     Ok(())

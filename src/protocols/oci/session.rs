@@ -78,6 +78,8 @@ pub(super) struct Held {
     pub(super) id: String,
     pub(super) session: Session,
     clock: Clock,
+    /// Whether the session may name what the writer has stored.
+    named: bool,
 }
 
 impl Held {
@@ -93,7 +95,7 @@ impl Held {
             sha512,
             ..Session::default()
         };
-        let held = Self { objects: call.cx.objects.clone(), id: id::uuid(), session, clock: call.cx.clock.clone() };
+        let held = Self::of(call, id::uuid(), session);
         let options = PutOptions { condition: Condition::Absent, content_type: None, ..PutOptions::default() };
         held.objects.put(&held.key()?, Document::serialize(&held.session)?, options, &ObjectInfo::default()).await?;
         Ok(held)
@@ -110,7 +112,12 @@ impl Held {
         if session.repository != name.as_str() || session.owner != call.identity.user().unwrap_or_default() {
             return Err(error::upload_unknown());
         }
-        Ok(Self { objects: call.cx.objects.clone(), id: id.to_owned(), session, clock: call.cx.clock.clone() })
+        Ok(Self::of(call, id.to_owned(), session))
+    }
+
+    fn of(call: &Call<'_>, id: String, session: Session) -> Self {
+        let named = session.writer.is_some();
+        Self { objects: call.cx.objects.clone(), id, session, clock: call.cx.clock.clone(), named }
     }
 
     pub(super) fn key(&self) -> Result<Key> {
@@ -153,10 +160,38 @@ impl Held {
         self.objects.resume(&state).await?.ok_or_else(error::upload_unknown)
     }
 
+    /// Writes down how far a long request has come: what a process that dies now loses. Keeps the turn, or takes it.
+    pub(super) async fn checkpoint(&mut self, writer: &Writer) -> Result<()> {
+        let Some(state) = writer.checkpoint().filter(|state| state.length() > self.session.stored()) else {
+            return Ok(());
+        };
+        let before = self.session.writer.clone();
+        let now = state.clone();
+        self.named = true;
+        self.change(move |session| {
+            session.writer = Some(state.clone());
+            session.held = true;
+        })
+        .await?;
+        self.release(before.as_ref(), Some(&now)).await;
+        Ok(())
+    }
+
+    /// Removes bytes that no state names any more. What can't be removed now is swept by the store.
+    async fn release(&self, before: Option<&WriterState>, now: Option<&WriterState>) {
+        if let Some(before) = before
+            && let Err(error) = before.release(&self.objects, now).await
+        {
+            tracing::debug!(error = error.message(), causes = error.causes(), "bytes of an upload stay until they are swept");
+        }
+    }
+
     /// Keeps what the writer has received, and gives the turn back.
     pub(super) async fn keep(&mut self, writer: Writer) -> Result<()> {
         let state = writer.suspend().await?;
-        let mine = self.session.writer.is_none().then(|| state.clone());
+        let before = self.session.writer.clone();
+        let mine = (!self.named).then(|| state.clone());
+        let now = state.clone();
         let kept = self
             .change(move |session| {
                 session.writer = Some(state.clone());
@@ -169,24 +204,36 @@ impl Held {
         {
             throw_away(&self.objects, &state).await;
         }
+        if kept.is_ok() {
+            self.release(before.as_ref(), Some(&now)).await;
+        }
         kept
     }
 
-    /// Gives the turn back after a fault of the store, with the state as it was. Parts may still be on their way.
-    pub(super) async fn give_back(&mut self) {
-        if self.session.held {
-            let given = self.change(|session| {
+    /// Gives the turn back after a fault, with the state as it was. Parts may still be on their way.
+    pub(super) async fn give_back(&mut self, writer: Writer) {
+        let given = if self.named {
+            writer.leave();
+            let change = |session: &mut Session| {
                 session.held = false;
                 session.reread = true;
-            });
-            if let Err(error) = given.await {
-                tracing::warn!(error = error.message(), causes = error.causes(), "an upload's turn was not given back");
-            }
+            };
+            if self.session.held { self.change(change).await } else { Ok(()) }
+        } else {
+            discard(writer).await
+        };
+        if let Err(error) = given {
+            tracing::warn!(error = error.message(), causes = error.causes(), "a broken upload was not put back in order");
         }
     }
 
-    /// Ends the session. What is left if this fails is swept later.
+    /// Ends a session whose bytes are a blob now. What is left if this fails is swept later.
     pub(super) async fn close(&self) {
+        self.end().await;
+        self.release(self.session.writer.as_ref(), None).await;
+    }
+
+    async fn end(&self) {
         let closed = match self.key() {
             Ok(key) => self.objects.delete(&key, &ObjectInfo::default()).await,
             Err(error) => Err(error),
@@ -198,22 +245,21 @@ impl Held {
 
     /// Ends the session and throws its bytes away.
     pub(super) async fn abandon(&self) {
-        self.close().await;
+        self.end().await;
         if let Some(state) = &self.session.writer {
             throw_away(&self.objects, state).await;
         }
     }
 }
 
+/// Throws a writer away with everything that it has stored.
+pub(super) async fn discard(writer: Writer) -> Result<()> {
+    writer.finish().await?.discard().await
+}
+
 /// Removes suspended bytes. What can't be removed now is swept by the store.
 async fn throw_away(objects: &Objects, state: &WriterState) {
-    let thrown = async {
-        match objects.resume(state).await? {
-            Some(writer) => writer.finish().await?.discard().await,
-            None => Ok(()),
-        }
-    };
-    if let Err(error) = thrown.await {
+    if let Err(error) = state.discard(objects).await {
         tracing::debug!(error = error.message(), causes = error.causes(), "an upload's bytes stay until they are swept");
     }
 }

@@ -1,11 +1,18 @@
 //! Full requests on the memory store: what clients send, what they get, and what is left behind.
 
+mod access;
+mod costs;
+mod downloads;
+mod lists;
 mod manifests;
+mod paths;
+mod sharing;
 mod uploads;
 
 use serde_json::{Value, json};
 
 use super::super::prelude::*;
+use super::NAME;
 use crate::testing::{TestRegistry, TestRequest, TestResponse};
 
 pub(super) const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 
 use super::super::prelude::*;
 use super::name::{self, Name};
-use super::session::Held;
+use super::session::{self, Held};
 use super::{Call, error, keys};
 use crate::core::body::ByteStream;
 use crate::storage::{Staged, Writer};
@@ -78,7 +78,7 @@ pub(super) async fn append(call: &Call<'_>, name: &Name, id: &str, mut request: 
     let held = detached(async move {
         let mut held = held;
         let mut writer = held.writer(incoming.length).await?;
-        let received = incoming.into(&mut writer).await;
+        let received = incoming.into(&mut writer, Some(&mut held)).await;
         match received {
             Ok(()) => held.keep(writer).await.map(|()| held),
             Err(Broken::Body(error)) => {
@@ -87,8 +87,7 @@ pub(super) async fn append(call: &Call<'_>, name: &Name, id: &str, mut request: 
                 Err(error)
             }
             Err(Broken::Other(error)) => {
-                drop(writer.suspend().await);
-                held.give_back().await;
+                held.give_back(writer).await;
                 Err(error)
             }
         }
@@ -154,6 +153,9 @@ impl Durable {
     }
 }
 
+/// Bytes after which a long request writes down how far it is.
+const CHECKPOINT: u64 = 64 << 20;
+
 /// A body on its way in.
 struct Incoming {
     stream: ByteStream,
@@ -210,14 +212,19 @@ impl Incoming {
         }
     }
 
-    /// Takes everything in.
-    async fn into(mut self, writer: &mut Writer) -> std::result::Result<(), Broken> {
+    /// Takes everything in, noting now and then in the session how far it is.
+    async fn into(mut self, writer: &mut Writer, mut held: Option<&mut Held>) -> std::result::Result<(), Broken> {
+        let mut noted = writer.length();
         while let Some(chunk) = self.stream.next().await {
             let chunk = chunk.map_err(Broken::Body)?;
             if writer.length() + chunk.len() as u64 > self.limit {
                 return Err(Broken::Other(Error::too_large("the blob", self.limit)));
             }
             writer.write(chunk).await.map_err(Broken::Other)?;
+            if let Some(held) = held.as_mut().filter(|_| writer.length() - noted >= CHECKPOINT) {
+                held.checkpoint(writer).await.map_err(Broken::Other)?;
+                noted = writer.length();
+            }
         }
         Ok(())
     }
@@ -236,23 +243,26 @@ fn chunk_range(header: &str) -> Option<(u64, u64)> {
 /// A whole blob in one body, straight to its final key.
 async fn receive_whole(objects: &Objects, name: &Name, wanted: &Digest, incoming: Incoming) -> Result<Durable> {
     let mut writer = objects.writer(Some(&keys::blob(wanted)?), &[wanted.algorithm()], incoming.length).await?;
-    let received = incoming.into(&mut writer).await;
-    received.map_err(|(Broken::Body(error) | Broken::Other(error))| error)?;
+    let received = incoming.into(&mut writer, None).await;
+    if let Err(Broken::Body(error) | Broken::Other(error)) = received {
+        // That the client learns what went wrong matters more than what is left: it is swept.
+        let _ = session::discard(writer).await;
+        return Err(error);
+    }
     publish(writer.finish().await?, name, wanted, Condition::Always).await
 }
 
 /// What is stored of a blob already, and the rest in this body.
 async fn receive_rest(held: &mut Held, name: &Name, wanted: &Digest, incoming: Incoming) -> Result<Durable> {
     let mut writer = held.writer(None).await?;
-    match incoming.into(&mut writer).await {
+    match incoming.into(&mut writer, Some(held)).await {
         Ok(()) => {}
         Err(Broken::Body(error)) => {
             held.keep(writer).await?;
             return Err(error);
         }
         Err(Broken::Other(error)) => {
-            drop(writer.suspend().await);
-            held.give_back().await;
+            held.give_back(writer).await;
             return Err(error);
         }
     }
@@ -260,16 +270,17 @@ async fn receive_rest(held: &mut Held, name: &Name, wanted: &Digest, incoming: I
     let size = staged.digests().length;
     let hashed = staged.digests().get(wanted.algorithm()).is_some();
     if hashed {
-        expect(&staged, wanted)?;
+        let staged = expect(staged, wanted).await?;
         // An earlier try may have got as far as this, and the client has shown again that it has the bytes.
         let stored = if held.session.reread { held.objects.stat(&keys::blob(wanted)?).await? } else { None };
         if stored.is_some_and(|meta| meta.size == size) {
             staged.discard().await?;
             return Ok(Durable { size });
         }
-    }
-    if hashed && !held.session.reread {
-        return publish(staged, name, wanted, Condition::Absent).await;
+        if !held.session.reread {
+            return publish(staged, name, wanted, Condition::Absent).await;
+        }
+        return read_again(held, staged, name, wanted).await;
     }
     read_again(held, staged, name, wanted).await
 }
@@ -288,17 +299,21 @@ async fn read_again(held: &Held, staged: Staged, name: &Name, wanted: &Digest) -
     copied
 }
 
-fn expect(staged: &Staged, wanted: &Digest) -> Result<()> {
-    staged.expect_digest(wanted).map_err(|error| error.with_code("DIGEST_INVALID"))
+/// Goes on only with the bytes that were announced; others are thrown away.
+async fn expect(staged: Staged, wanted: &Digest) -> Result<Staged> {
+    match staged.expect_digest(wanted) {
+        Ok(()) => Ok(staged),
+        Err(error) => {
+            staged.discard().await?;
+            Err(error.with_code("DIGEST_INVALID"))
+        }
+    }
 }
 
 /// Checks, and makes durable under the digest.
 async fn publish(staged: Staged, name: &Name, wanted: &Digest, condition: Condition) -> Result<Durable> {
     let size = staged.digests().length;
-    if let Err(error) = expect(&staged, wanted) {
-        staged.discard().await?;
-        return Err(error);
-    }
+    let staged = expect(staged, wanted).await?;
     let info = ObjectInfo::of(name.as_str()).digest(wanted.to_string()).content_type("application/octet-stream");
     // That it is there already is as good: equal digests are equal bytes.
     staged.publish(&keys::blob(wanted)?, condition, info.content_type.as_deref(), &info).await?;
