@@ -5,6 +5,7 @@
 //! protocols hold. Invariant: this layer knows no protocol by name.
 
 mod cas_chain;
+mod claim;
 mod commit;
 mod document;
 mod documents;
@@ -73,6 +74,7 @@ struct Inner {
     store: Arc<dyn Store>,
     documents: documents::Documents,
     updates: update::Updates,
+    claims: claim::Claims,
     figures: commit::Figures,
     budget: Arc<Semaphore>,
     budget_units: usize,
@@ -91,6 +93,7 @@ impl Storage {
         Self(Arc::new(Inner {
             documents: documents::Documents::new(limits.cache_bytes, limits.metadata_ttl),
             updates: update::Updates::default(),
+            claims: claim::Claims::default(),
             figures: commit::Figures::default(),
             budget: Arc::new(Semaphore::new((limits.upload_bytes / BUDGET_UNIT).max(1))),
             budget_units: (limits.upload_bytes / BUDGET_UNIT).max(1),
@@ -117,6 +120,11 @@ impl Storage {
     /// The view of one request.
     pub fn objects(&self, protocol: ProtocolName, actor: Option<Arc<Actor>>) -> Objects {
         Objects::new(self.clone(), protocol, actor)
+    }
+
+    /// What makes conditions hold where the store ignores them.
+    fn claims(&self) -> &claim::Claims {
+        &self.0.claims
     }
 
     /// The backend itself: for `RegistryStorage`, sweeps and health, never for protocols.

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use super::document::{Document, Edit, Loaded};
 use super::hooks::{HookContext, ObjectInfo, Operation, Verdict};
 use super::key::{Key, Prefix};
-use super::store::{Capabilities, Found, GetOptions, ObjectMeta, Page, PutOptions, Version};
+use super::store::{
+    Capabilities, Chunks, Found, GetOptions, ObjectMeta, Page, PutOptions, StoreResult, Version,
+};
 use super::writer::{Writer, WriterState};
 use super::{Storage, StoreError};
 use crate::core::actor::Actor;
@@ -73,7 +75,7 @@ impl Objects {
     ) -> Result<Option<Version>> {
         let size = data.len() as u64;
         self.before(Operation::Put, key, info, Some(size)).await?;
-        match self.storage.0.store.put(key, data.into(), options).await {
+        match self.put_claimed(key, data.into(), options).await {
             Ok(version) => {
                 self.storage.0.documents.forget(key);
                 self.after(Operation::Put, key, info, Some(size)).await;
@@ -86,6 +88,12 @@ impl Objects {
                 Err(error.into())
             }
         }
+    }
+
+    async fn put_claimed(&self, key: &Key, data: Chunks, options: PutOptions) -> StoreResult<Version> {
+        let inner = &self.storage.0;
+        let _claim = self.storage.claims().take(inner.store.as_ref(), key, &options.condition).await?;
+        inner.store.put(key, data, options).await
     }
 
     /// Deletes an object; one that isn't there is fine.

@@ -11,7 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::hooks::{ObjectInfo, Operation};
 use super::objects::Objects;
-use super::store::{Chunks, Condition, GetOptions, Part, PutOptions, UploadId, Version};
+use super::store::{Chunks, Condition, GetOptions, Part, PutOptions, StoreResult, UploadId, Version};
 use super::{BUDGET_UNIT, Key, PRIVATE, StoreError};
 use crate::core::body::ByteStream;
 use crate::core::digest::{Algorithm, Digests, Hasher, Midstate};
@@ -266,30 +266,10 @@ impl Staged {
         let size = Some(self.digests.length);
         let objects = self.writer.objects.clone();
         objects.before(Operation::Put, key, info, size).await?;
-        let store = objects.storage().store().clone();
-        let tail = std::mem::take(&mut self.writer.tail);
         let options =
             PutOptions { condition, content_type: content_type.map(str::to_owned), ..PutOptions::default() };
-        let outcome = match self.writer.upload.take() {
-            None => store.put(key, tail, options).await,
-            Some(mut upload) => {
-                let from = Key::new(self.writer.key.clone())?;
-                if !tail.is_empty() {
-                    let number = upload.parts.len() as u32 + 1;
-                    upload.parts.push(store.part(&from, &upload.id, number, tail).await?);
-                }
-                let version = store.complete(&from, &upload.id, &upload.parts).await?;
-                if from == *key {
-                    Ok(version)
-                } else if options.condition == Condition::Absent && store.head(key).await.is_ok() {
-                    store.delete(&from).await?;
-                    Err(StoreError::Precondition)
-                } else {
-                    store.rename(&from, key).await?;
-                    store.head(key).await.map(|meta| meta.version)
-                }
-            }
-        };
+        let from = Key::new(self.writer.key.clone())?;
+        let outcome = self.make_visible(&from, key, options).await;
         match outcome {
             Ok(version) => {
                 objects.after(Operation::Put, key, info, size).await;
@@ -297,6 +277,30 @@ impl Staged {
             }
             Err(StoreError::Precondition) => Ok(None),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn make_visible(&mut self, from: &Key, key: &Key, options: PutOptions) -> StoreResult<Version> {
+        let objects = self.writer.objects.clone();
+        let store = objects.storage().store().clone();
+        let _claim = objects.storage().claims().take(store.as_ref(), key, &options.condition).await?;
+        let tail = std::mem::take(&mut self.writer.tail);
+        let Some(mut upload) = self.writer.upload.take() else {
+            return store.put(key, tail, options).await;
+        };
+        if !tail.is_empty() {
+            let number = upload.parts.len() as u32 + 1;
+            upload.parts.push(store.part(from, &upload.id, number, tail).await?);
+        }
+        let version = store.complete(from, &upload.id, &upload.parts).await?;
+        if from == key {
+            Ok(version)
+        } else if options.condition == Condition::Absent && store.head(key).await.is_ok() {
+            store.delete(from).await?;
+            Err(StoreError::Precondition)
+        } else {
+            store.rename(from, key).await?;
+            store.head(key).await.map(|meta| meta.version)
         }
     }
 
