@@ -170,12 +170,9 @@ async fn suite(kind: &str, skipped: &[&str]) {
     let level = store.capabilities().cas;
     let mut failed = Vec::new();
     for check in suite::CHECKS.iter().filter(|check| check.applies(level) && !skipped.contains(&check.name)) {
-        let start = std::time::Instant::now();
-        let before = store.requests();
         if tokio::spawn(check.run(Arc::clone(&store))).await.is_err() {
             failed.push(check.name);
         }
-        println!("{kind} {:?} {} {}", start.elapsed(), store.requests() - before, check.name);
     }
     assert!(failed.is_empty(), "{kind} breaks {failed:?}");
 }
@@ -188,6 +185,12 @@ async fn moto_keeps_the_promises() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn smarts3_keeps_the_promises() {
-    // A name of 255 bytes ends its process.
-    suite("SMARTS3", &["any_key_is_kept_apart"]).await;
+    let unable = [
+        // A name of 255 bytes ends its process.
+        "any_key_is_kept_apart",
+        // It forgets an upload when its completion fails, and has no way to abort one.
+        "a_part_stored_again_replaces_the_first",
+        "an_aborted_upload_leaves_nothing",
+    ];
+    suite("SMARTS3", &unable).await;
 }
