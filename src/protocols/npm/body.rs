@@ -2,7 +2,7 @@
 
 use serde::de::DeserializeOwned;
 
-use super::intake::Gunzip;
+use super::decode::Gunzip;
 use crate::protocols::prelude::*;
 
 /// How a body is coded.

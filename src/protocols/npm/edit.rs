@@ -12,7 +12,7 @@ use crate::config::Visibility;
 use crate::core::time::Timestamp;
 
 /// How long the same publish by the same user is taken for a retry of one whose answer got lost. npm repeats a PUT after a timeout.
-const RETRY_WINDOW: Duration = Duration::from_secs(15 * 60);
+const RETRY_WINDOW: Duration = Duration::from_mins(15);
 
 /// A version that is about to be published; its tarball is stored already.
 #[derive(Debug, Clone)]
@@ -164,7 +164,7 @@ pub(crate) fn set_tags(
         }
         tags.insert(tag.clone(), version);
     }
-    change_tags(packument, tags, now)
+    Ok(change_tags(packument, tags, now))
 }
 
 /// Takes a tag away.
@@ -176,23 +176,23 @@ pub(crate) fn remove_tag(packument: &mut Packument, tag: &str, now: Timestamp) -
     if tags.remove(tag).is_none() {
         return Err(Error::not_found(format!("{} has no tag `{}`", packument.name, name::printable(tag))));
     }
-    change_tags(packument, tags, now)
+    Ok(change_tags(packument, tags, now))
 }
 
-fn change_tags(packument: &mut Packument, tags: BTreeMap<String, String>, now: Timestamp) -> Result<Edit<()>> {
+fn change_tags(packument: &mut Packument, tags: BTreeMap<String, String>, now: Timestamp) -> Edit<()> {
     if tags == packument.tags {
-        return Ok(Edit::Unchanged(()));
+        return Edit::Unchanged(());
     }
     packument.tags = tags;
     let salt = serde_json::to_vec(&packument.tags).unwrap_or_default();
     packument.touch(now, &[b"tags", &salt]);
-    Ok(Edit::Changed(()))
+    Edit::Changed(())
 }
 
 /// Sets or takes away one user's star.
-pub(crate) fn star(packument: &mut Packument, user: &str, on: bool, now: Timestamp) -> Result<Edit<()>> {
+pub(crate) fn star(packument: &mut Packument, user: &str, on: bool, now: Timestamp) -> Edit<()> {
     if packument.users.get(user).copied().unwrap_or(false) == on {
-        return Ok(Edit::Unchanged(()));
+        return Edit::Unchanged(());
     }
     if on {
         packument.users.insert(user.to_owned(), true);
@@ -200,7 +200,7 @@ pub(crate) fn star(packument: &mut Packument, user: &str, on: bool, now: Timesta
         packument.users.remove(user);
     }
     packument.touch(now, &[b"star", user.as_bytes(), &[u8::from(on)]]);
-    Ok(Edit::Changed(()))
+    Edit::Changed(())
 }
 
 /// Replaces the owners.
@@ -218,13 +218,13 @@ pub(crate) fn set_maintainers(packument: &mut Packument, wanted: &[Person], now:
 }
 
 /// Makes the package public or private.
-pub(crate) fn set_access(packument: &mut Packument, access: Visibility, now: Timestamp) -> Result<Edit<()>> {
+pub(crate) fn set_access(packument: &mut Packument, access: Visibility, now: Timestamp) -> Edit<()> {
     if packument.notes.access == Some(access) {
-        return Ok(Edit::Unchanged(()));
+        return Edit::Unchanged(());
     }
     packument.notes.access = Some(access);
     packument.touch(now, &[b"access", &[u8::from(access == Visibility::Private)]]);
-    Ok(Edit::Changed(()))
+    Edit::Changed(())
 }
 
 /// Which versions to take away.
@@ -310,7 +310,7 @@ fn repair_tags(packument: &mut Packument, removal: &Removal) {
     packument.tags = tags;
 }
 
-/// 409 in CouchDB's words.
+/// 409 in the words of `CouchDB`.
 fn conflict() -> Error {
     Error::new(Kind::Conflict, "Document update conflict: the package has changed meanwhile; run the command again")
         .with_code("conflict")

@@ -137,24 +137,21 @@ fn normal(path: &str) -> Option<Vec<&str>> {
     (!drive && !segments.contains(&"..")).then_some(segments)
 }
 
-/// Whether a link's target lies below the package's folder.
+/// Whether a link's target lies below the package's folder, the first segment. A hard link counts from the root of the archive, a
+/// symbolic one from its own folder.
 fn stays_inside(link: &[&str], target: &str, hard: bool) -> bool {
     if target.starts_with('/') || target.contains(['\\', '\0', ':']) {
         return false;
     }
-    // Depth below the package's own folder, the first segment.
-    let mut depth: i64 = if hard { -1 } else { link.len() as i64 - 2 };
+    let mut at: Vec<&str> = link.split_last().filter(|_| !hard).map(|(_, folder)| folder.to_vec()).unwrap_or_default();
     for segment in target.split('/') {
         match segment {
-            "" | "." => {}
-            ".." => depth -= 1,
-            _ => depth += 1,
-        }
-        if depth < if hard { -1 } else { 0 } {
-            return false;
+            ".." if at.pop().is_none() => return false,
+            "" | "." | ".." => {}
+            name => at.push(name),
         }
     }
-    depth >= 0
+    at.first() == link.first()
 }
 
 #[cfg(test)]
@@ -183,6 +180,7 @@ mod tests {
             ("package/a", link("/etc/passwd", false)),
             ("package/b/a", link("../../x", false)),
             ("package/a", link("../package/x", true)),
+            ("package/a", link("other/x", true)),
             ("package/package.json", link("other.json", false)),
             ("package/Package.json", EntryKind::File),
         ] {

@@ -80,7 +80,7 @@ fn star(cx: &Cx, body: &Members<'_>) -> Result<Option<bool>> {
 
 async fn set_star(cx: &Cx, name: &PackageName, on: bool) -> Result<Response> {
     let (user, now) = (cx.require_user()?.to_owned(), cx.clock.now());
-    change(cx, name, move |packument| edit::star(packument, &user, on, now)).await?;
+    change(cx, name, move |packument| Ok(edit::star(packument, &user, on, now))).await?;
     Ok(ok(StatusCode::CREATED))
 }
 
@@ -256,6 +256,6 @@ pub(crate) async fn set_access(npm: &Npm, cx: &Cx, name: &PackageName, mut reque
         _ => return Err(Error::new(Kind::Unsupported, "only `access` can be set: public or restricted")),
     };
     let now = cx.clock.now();
-    change(cx, name, move |packument| edit::set_access(packument, access, now)).await?;
+    change(cx, name, move |packument| Ok(edit::set_access(packument, access, now))).await?;
     Ok(ok(StatusCode::OK))
 }

@@ -11,6 +11,7 @@
 mod access;
 mod audit;
 mod body;
+mod decode;
 mod download;
 mod edit;
 mod error;

@@ -169,20 +169,20 @@ pub(crate) fn manifest(name: &PackageName, release: &Release, base: &str, fields
         match key.as_ref() {
             "dist" => object.raw("dist", &dist(name, &release.version, value.get().as_bytes(), base)),
             // Old data has `false` and empty texts, which pnpm would print.
-            "deprecated" => {
-                if serde_json::from_str::<String>(value.get()).is_ok_and(|message| !message.is_empty()) {
-                    object.raw(key, value.get().as_bytes());
-                }
-            }
+            "deprecated" if is_message(value.get()) => object.raw(key, value.get().as_bytes()),
             // Only ever true; npm asks for the tarball if the other is missing.
             "hasInstallScript" if value.get() != "true" => {}
-            "readme" | "_attachments" | "_sr" => {}
+            "deprecated" | "readme" | "_attachments" | "_sr" => {}
             key if fields.is_none_or(|fields| fields.contains(&key)) => object.raw(key, value.get().as_bytes()),
             _ => {}
         }
     }
     object.end();
     out
+}
+
+fn is_message(value: &str) -> bool {
+    serde_json::from_str::<String>(value).is_ok_and(|message| !message.is_empty())
 }
 
 fn dist(name: &PackageName, version: &str, dist: &[u8], base: &str) -> Vec<u8> {

@@ -5,7 +5,8 @@ use futures_util::StreamExt;
 
 use super::body::{self, Coding};
 use super::inspect::{Inspected, Inspector};
-use super::intake::{Event, Gunzip, IntakeLimits, Splitter};
+use super::decode::Gunzip;
+use super::intake::{Event, IntakeLimits, Splitter};
 use super::manifest::attachment_version;
 use super::name::PackageName;
 use crate::protocols::prelude::*;
