@@ -1,1 +1,282 @@
-//! To come.
+//! Tags, deprecation, owners, stars and unpublishing, as the clients do them: with the whole packument sent back.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::Method;
+
+use super::*;
+use crate::core::body::{Body, GivenJson};
+
+fn delete(path: &str) -> TestRequest {
+    TestRequest::new(Method::DELETE, path)
+}
+
+async fn editable(registry: &TestRegistry, name: &str) -> Value {
+    registry.send(TestRequest::get(&format!("/npm/{name}?write=true"))).await.json()
+}
+
+#[tokio::test]
+async fn tags_take_a_version_in_every_form() {
+    let registry = TestRegistry::new().await;
+    publish(&registry, "@acme/widget", "1.0.0").await;
+    let path = "/npm/-/package/@acme%2fwidget/dist-tags";
+    let pieces = vec![Ok(Bytes::from("\"1.0")), Ok(Bytes::from(".0\""))];
+    let bodies: Vec<Body> = vec![
+        "\"1.0.0\"".into(),
+        "1.0.0".into(),
+        " \"v1.0.0\"\n".into(),
+        Body::stream(stream::iter(pieces), None),
+        Body::Json(GivenJson { text: "\"1.0.0\"".into(), attachments: Vec::new() }),
+    ];
+    for (at, body) in bodies.into_iter().enumerate() {
+        let method = if at % 2 == 0 { Method::PUT } else { Method::POST };
+        let answer = registry.send(TestRequest::new(method, &format!("{path}/t{at}")).body(body)).await;
+        assert_eq!((answer.status, &answer.json()["ok"]), (201, &json!(true)), "{at}: {}", answer.text());
+        let tag = registry.send(TestRequest::get(&format!("{path}/t{at}"))).await;
+        assert_eq!(tag.json(), "1.0.0");
+    }
+    let tags = registry.send(TestRequest::get(path)).await.json();
+    assert_eq!(tags, json!({ "latest": "1.0.0", "t0": "1.0.0", "t1": "1.0.0", "t2": "1.0.0", "t3": "1.0.0", "t4": "1.0.0" }));
+
+    let put = |tag: &str, body: &'static str| TestRequest::put(&format!("{path}/{tag}")).body(body);
+    for (tag, body, status) in [
+        ("beta", "\"9.9.9\"", 404),
+        ("beta", "", 400),
+        ("beta", "{}", 400),
+        ("1.0.0", "\"1.0.0\"", 400),
+        ("v1", "\"1.0.0\"", 400),
+        ("*", "\"1.0.0\"", 400),
+        ("__proto__", "\"1.0.0\"", 400),
+    ] {
+        assert_eq!(registry.send(put(tag, body)).await.status, status, "{tag} {body}");
+    }
+    assert_eq!(registry.send(put("beta", "\"1.0.0\"").token("reader")).await.status, 403);
+    assert_eq!(registry.send(put("beta", "\"1.0.0\"").anonymous()).await.status, 401);
+    assert_eq!(registry.send(TestRequest::put("/npm/-/package/none/dist-tags/beta").body("\"1.0.0\"")).await.status, 404);
+
+    assert_eq!(registry.send(delete(&format!("{path}/t0"))).await.status, 200);
+    assert_eq!(registry.send(delete(&format!("{path}/t0"))).await.status, 404);
+    assert_eq!(registry.send(delete(&format!("{path}/latest"))).await.status, 403);
+    let merge = TestRequest::new(Method::POST, path).json(&json!({ "a": "1.0.0" }));
+    assert_eq!(registry.send(merge).await.status, 201);
+    let replace = TestRequest::put(path).json(&json!({ "b": "1.0.0" }));
+    assert_eq!(registry.send(replace).await.status, 201);
+    let tags = registry.send(TestRequest::get(path)).await.json();
+    assert_eq!(tags, json!({ "latest": "1.0.0", "b": "1.0.0" }));
+}
+
+#[tokio::test]
+async fn a_deprecation_changes_nothing_else() {
+    let registry = TestRegistry::new().await;
+    for version in ["1.0.0", "1.1.0"] {
+        publish(&registry, "widget", version).await;
+    }
+    let before = packument(&registry, "widget").await;
+    let mut sent = editable(&registry, "widget").await;
+    // Meanwhile somebody else publishes and tags.
+    publish(&registry, "widget", "1.2.0").await;
+    registry.send(TestRequest::put("/npm/-/package/widget/dist-tags/beta").body("\"1.0.0\"")).await;
+    registry.clock.advance(Duration::from_mins(1));
+    sent["versions"]["1.0.0"]["deprecated"] = json!("too old");
+    sent["versions"]["1.0.0"]["dist"] = json!({ "tarball": "http://evil.example.com", "integrity": "sha512-x" });
+    sent["versions"]["9.9.9"] = json!({ "deprecated": "x" });
+    sent["versions"].as_object_mut().unwrap().remove("1.1.0");
+    sent["dist-tags"] = json!({});
+    sent["maintainers"] = json!([{ "name": "eve" }]);
+    sent["_attachments"] = json!({});
+    let answer = registry.send(TestRequest::put("/npm/widget").json(&sent)).await;
+    assert_eq!((answer.status, &answer.json()["ok"]), (201, &json!(true)));
+    let after = packument(&registry, "widget").await;
+    assert_eq!(after["versions"]["1.0.0"]["deprecated"], "too old");
+    assert_eq!(after["versions"].as_object().unwrap().keys().collect::<Vec<_>>(), ["1.0.0", "1.1.0", "1.2.0"]);
+    assert_eq!(after["versions"]["1.0.0"]["dist"], before["versions"]["1.0.0"]["dist"]);
+    assert_eq!(after["dist-tags"], json!({ "latest": "1.2.0", "beta": "1.0.0" }));
+    assert_eq!(after["maintainers"], before["maintainers"]);
+    assert_eq!(after["time"]["modified"], "2026-09-21T14:14:20.000Z");
+    check_whole(&registry, "widget").await;
+
+    // An empty text takes it back; a version without the field stays as it is.
+    sent["versions"]["1.0.0"]["deprecated"] = json!("");
+    assert_eq!(registry.send(TestRequest::put("/npm/widget").json(&sent)).await.status, 201);
+    let after = packument(&registry, "widget").await;
+    assert!(after["versions"]["1.0.0"].get("deprecated").is_none());
+    let rev = after["_rev"].clone();
+    assert_eq!(registry.send(TestRequest::put("/npm/widget").json(&sent)).await.status, 201);
+    assert_eq!(packument(&registry, "widget").await["_rev"], rev, "nothing changed, nothing is written");
+
+    let unknown = json!({ "name": "widget", "versions": { "7.0.0": { "deprecated": "x" } } });
+    assert_eq!(registry.send(TestRequest::put("/npm/widget").json(&unknown)).await.status, 404);
+    assert_eq!(registry.send(TestRequest::put("/npm/widget").token("reader").json(&sent)).await.status, 403);
+    assert_eq!(registry.send(TestRequest::put("/npm/nothing").json(&sent)).await.status, 404);
+    assert_eq!(registry.send(TestRequest::put("/npm/widget").json(&json!({ "name": "widget" }))).await.status, 400);
+}
+
+#[tokio::test]
+async fn owners_are_changed_and_nothing_else() {
+    let registry = TestRegistry::new().await;
+    publish(&registry, "widget", "1.0.0").await;
+    let rev = editable(&registry, "widget").await["_rev"].as_str().unwrap().to_owned();
+    let put = |maintainers: Value| {
+        let body = json!({ "_id": "widget", "_rev": rev, "maintainers": maintainers });
+        TestRequest::put(&format!("/npm/widget/-rev/{rev}")).json(&body)
+    };
+    let two = json!([{ "name": "admin", "email": "" }, { "name": "eve", "email": "eve@example.com" }]);
+    assert_eq!(registry.send(put(two.clone())).await.status, 201);
+    let document = packument(&registry, "widget").await;
+    assert_eq!((&document["maintainers"], &document["versions"]["1.0.0"]["version"]), (&two, &json!("1.0.0")));
+    assert_eq!(registry.send(put(json!([]))).await.status, 400);
+    assert_eq!(registry.send(put(two).token("reader")).await.status, 403);
+}
+
+#[tokio::test]
+async fn a_star_is_ones_own_and_needs_no_right_to_write() {
+    let registry = TestRegistry::new().await;
+    publish(&registry, "widget", "1.0.0").await;
+    let put = |user: &str, users: Value| {
+        TestRequest::put("/npm/widget").token(&format!("user:{user}")).json(&json!({ "_id": "widget", "_rev": "1-x", "users": users }))
+    };
+    assert_eq!(registry.send(put("bob", json!({ "bob": true, "eve": true }))).await.status, 201);
+    assert_eq!(packument(&registry, "widget").await["users"], json!({ "bob": true }));
+    assert_eq!(registry.send(put("eve", json!({ "eve": true }))).await.status, 201);
+    assert_eq!(registry.send(put("bob", json!({ "eve": true }))).await.status, 201);
+    assert_eq!(packument(&registry, "widget").await["users"], json!({ "eve": true }));
+    assert_eq!(registry.send(put("x", json!({})).anonymous()).await.status, 401);
+    // Neither a publish nor a deprecation passes as a star.
+    assert_eq!(registry.send(Package::new("widget", "2.0.0").put().token("user:bob")).await.status, 403);
+    let mixed = json!({ "users": { "bob": true }, "versions": { "1.0.0": { "deprecated": "x" } } });
+    assert_eq!(registry.send(TestRequest::put("/npm/widget").token("user:bob").json(&mixed)).await.status, 403);
+    assert_eq!(packument(&registry, "widget").await["users"], json!({ "eve": true }));
+}
+
+#[tokio::test]
+async fn one_version_is_unpublished() {
+    let registry = TestRegistry::new().await;
+    for version in ["1.0.0", "1.1.0", "1.2.0-rc.1"] {
+        publish(&registry, "@acme/widget", version).await;
+    }
+    registry.send(TestRequest::put("/npm/-/package/@acme%2fwidget/dist-tags/latest").body("\"1.1.0\"")).await;
+    let mut sent = editable(&registry, "@acme/widget").await;
+    let rev = sent["_rev"].as_str().unwrap().to_owned();
+    sent["versions"].as_object_mut().unwrap().remove("1.1.0");
+    sent["dist-tags"]["latest"] = json!("1.0.0");
+    let put = |rev: &str| TestRequest::put(&format!("/npm/@acme%2fwidget/-rev/{rev}")).json(&sent);
+    assert_eq!(registry.send(put(&rev).token("reader")).await.status, 403);
+    let stale = registry.send(put("1-0123")).await;
+    assert_eq!((stale.status, &stale.json()["error"]), (409, &json!("conflict")));
+    assert_eq!(registry.send(put(&rev)).await.status, 201);
+    let document = packument(&registry, "@acme/widget").await;
+    assert_eq!(document["versions"].as_object().unwrap().keys().collect::<Vec<_>>(), ["1.0.0", "1.2.0-rc.1"]);
+    assert_eq!(document["dist-tags"], json!({ "latest": "1.0.0" }));
+    assert!(document["time"].get("1.1.0").is_none());
+    // npm's second step finds the tarball gone already.
+    let path = "/npm/@acme/widget/-/widget-1.1.0.tgz";
+    assert_eq!(registry.send(delete(&format!("{path}/-rev/{rev}"))).await.status, 200);
+    assert_eq!(registry.send(TestRequest::get(path)).await.status, 404);
+    assert_eq!(registry.send(delete("/npm/@acme/widget/-/widget-1.0.0.tgz/-rev/x")).await.status, 409);
+    let keys = registry.keys(false).await;
+    assert!(!keys.iter().any(|key| key.contains("1.1.0")), "{keys:?}");
+    // The version never comes back: lockfiles name its hash.
+    for package in [Package::new("@acme/widget", "1.1.0"), Package::new("@acme/widget", "1.1.0").file("x", "y")] {
+        let again = registry.send(package.put()).await;
+        assert_eq!(error_of(&again), "You cannot publish over the previously published versions: 1.1.0.");
+        assert_eq!(again.status, 403);
+    }
+    assert_eq!(registry.keys(false).await, keys);
+    check_whole(&registry, "@acme/widget").await;
+}
+
+#[tokio::test]
+async fn a_whole_package_is_unpublished() {
+    let registry = TestRegistry::new().await;
+    for version in ["1.0.0", "1.1.0"] {
+        publish(&registry, "widget", version).await;
+    }
+    let rev = editable(&registry, "widget").await["_rev"].as_str().unwrap().to_owned();
+    let path = format!("/npm/widget/-rev/{rev}");
+    assert_eq!(registry.send(delete(&path).token("reader")).await.status, 403);
+    assert_eq!(registry.send(delete("/npm/widget/-rev/1-x")).await.status, 409);
+    let empty = TestRequest::put(&path).json(&json!({ "versions": {} }));
+    assert_eq!(registry.send(empty).await.status, 400);
+    assert_eq!(registry.send(delete(&path)).await.status, 200);
+    assert_eq!(registry.keys(false).await, ["npm/packages/widget/index.json"]);
+    let document = packument(&registry, "widget").await;
+    assert_eq!(document["time"]["unpublished"]["name"], "admin");
+    assert!(document.get("versions").is_none());
+    assert_eq!(registry.send(TestRequest::get("/npm/widget/latest")).await.status, 404);
+    assert_eq!(registry.send(Package::new("widget", "1.0.0").put()).await.status, 403);
+    publish(&registry, "widget", "2.0.0").await;
+    let document = packument(&registry, "widget").await;
+    assert_eq!((&document["dist-tags"], document["time"].get("unpublished")), (&json!({ "latest": "2.0.0" }), None));
+    assert_eq!(registry.send(delete("/npm/nothing/-rev/1-x")).await.status, 404);
+}
+
+#[tokio::test]
+async fn search_says_what_is_there() {
+    let registry = TestRegistry::new().await;
+    let left = Package::new("left-pad", "1.0.0").fields(json!({
+        "description": "pads", "keywords": ["pad"], "license": "MIT", "author": { "name": "bob" }, "homepage": "https://example.com",
+    }));
+    registry.send(left.put()).await;
+    for name in ["@acme/pad", "@acme/other", "zebra"] {
+        publish(&registry, name, "1.0.0").await;
+    }
+    let search = async |query: &str| registry.send(TestRequest::get(&format!("/npm/-/v1/search?{query}"))).await.json();
+    let names = |answer: &Value| -> Vec<String> {
+        let objects = answer["objects"].as_array().unwrap();
+        objects.iter().map(|one| one["package"]["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let pads = search("text=pad&size=20&from=0&quality=0.65&popularity=0.98&maintenance=0.5").await;
+    assert_eq!(names(&pads), ["@acme/pad", "left-pad"]);
+    assert!(pads["total"] == 2 && pads["time"].is_string() && pads.get("incomplete").is_none());
+    let package = &pads["objects"][1]["package"];
+    assert_eq!(package["maintainers"], json!([{ "username": "admin", "email": "" }]));
+    assert_eq!(package["publisher"]["username"], "admin");
+    for (field, value) in [("scope", "unscoped"), ("version", "1.0.0"), ("description", "pads"), ("license", "MIT")] {
+        assert_eq!(package[field], value);
+    }
+    assert!(package["date"].is_string() && package["keywords"].is_array() && package["links"]["npm"].is_string());
+    let page = search("text=&size=1&from=1").await;
+    assert_eq!((names(&page).len(), &page["total"]), (1, &json!(4)));
+    assert_eq!(names(&search("text=scope:acme").await), ["@acme/other", "@acme/pad"]);
+    assert_eq!(search("text=nothing").await["total"], 0);
+    let long = registry.send(TestRequest::get(&format!("/npm/-/v1/search?text={}", "x".repeat(600)))).await;
+    assert_eq!(long.status, 400);
+}
+
+#[tokio::test]
+async fn audits_are_answered_with_nothing_known() {
+    let registry = TestRegistry::new().await;
+    let post = |path: &str, body: Vec<u8>| {
+        TestRequest::new(Method::POST, &format!("/npm/-/npm/v1/security/{path}")).anonymous().body(body)
+    };
+    let list = json!({ "widget": ["1.0.0"] }).to_string().into_bytes();
+    assert_eq!(registry.send(post("advisories/bulk", list.clone())).await.json(), json!({}));
+    let packed = post("advisories/bulk", gzip(&list)).header("content-encoding", "gzip");
+    assert_eq!(registry.send(packed).await.json(), json!({}));
+    for path in ["audits", "audits/quick"] {
+        let answer = registry.send(post(path, list.clone())).await;
+        assert_eq!((answer.status, &answer.json()["metadata"]["totalDependencies"]), (200, &json!(0)));
+    }
+    assert_eq!(registry.send(post("audits", b"nonsense".to_vec())).await.status, 400);
+    let bomb = post("advisories/bulk", gzip(&vec![b' '; 11 << 20])).header("content-encoding", "gzip");
+    assert_eq!(registry.send(bomb).await.status, 413);
+}
+
+#[tokio::test]
+async fn other_methods_and_paths() {
+    let registry = TestRegistry::new().await;
+    let patch = registry.send(TestRequest::new(Method::PATCH, "/npm/widget")).await;
+    assert_eq!((patch.status, patch.header("allow")), (405, Some("GET, HEAD, PUT")));
+    for path in ["/npm/-/nothing", "/npm/-", "/npm/widget/-/", "/npm/pnpm", "/npm/npm", "/npm/favicon.ico"] {
+        let answer = registry.send(TestRequest::get(path)).await;
+        assert_eq!(answer.status, 404, "{path}");
+        error_of(&answer);
+    }
+    // A host-wide path that npm and pnpm hard-code reaches us, and says no in our format.
+    let exchange = TestRequest::new(Method::POST, "/-/npm/v1/oidc/token/exchange/package/widget").anonymous();
+    let answer = registry.send(exchange).await;
+    assert_eq!(answer.status, 404);
+    assert!(answer.json()["message"].is_string());
+}
