@@ -6,6 +6,7 @@ pub mod body;
 pub mod conditional;
 pub mod digest;
 pub mod error;
+pub mod hashing;
 pub mod id;
 pub mod negotiate;
 pub mod origin;

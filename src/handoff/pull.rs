@@ -272,7 +272,7 @@ mod tests {
     use crate::core::body::Body;
     use crate::core::error::{Error, Kind};
 
-    const LONG: Duration = Duration::from_secs(300);
+    const LONG: Duration = Duration::from_mins(5);
 
     fn start(body: Body) -> (Pull, Arc<Live>) {
         let live = Arc::new(Live::default());

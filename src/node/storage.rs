@@ -200,7 +200,7 @@ async fn put(
         return Ok(());
     }
     let length = body.length();
-    let mut writer = objects.writer(Some(&key), &[], length).await?;
+    let mut writer = objects.writer(Some(&key), &[], length)?;
     writer.write_all(body.into_stream()?, "the object", u64::MAX).await?;
     writer.finish().await?.publish(&key, Condition::Always, content_type.as_deref(), &info).await?;
     Ok(())

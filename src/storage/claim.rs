@@ -69,7 +69,7 @@ mod tests {
     }
 
     async fn publish(objects: &Objects, key: &Key, text: &str) -> bool {
-        let mut writer = objects.writer(None, &[], None).await.unwrap();
+        let mut writer = objects.writer(None, &[], None).unwrap();
         writer.write(Bytes::from(text.to_owned())).await.unwrap();
         let staged = writer.finish().await.unwrap();
         staged.publish(key, Condition::Absent, None, &ObjectInfo::of("p")).await.unwrap().is_some()

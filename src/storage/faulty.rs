@@ -61,7 +61,7 @@ impl Random {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^= z >> 31;
-        (z % self.one_in == 0).then(|| match (z >> 32) % 5 {
+        z.is_multiple_of(self.one_in).then(|| match (z >> 32) % 5 {
             0 => Fault::Before,
             1 => Fault::After,
             2 => Fault::Throttled,

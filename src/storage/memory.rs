@@ -57,6 +57,11 @@ impl MemoryStore {
         self
     }
 
+    /// Multipart uploads that are neither completed nor aborted.
+    pub fn open_uploads(&self) -> usize {
+        self.state.lock().uploads.len()
+    }
+
     fn count(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
     }

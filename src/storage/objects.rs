@@ -144,13 +144,13 @@ impl Objects {
 
     /// A writer for an artifact, hashing on the way. With `target` the bytes go straight to their final key and become visible only on
     /// [`super::Staged::publish`]; without it they wait in a private place until the key is known. `expected` bytes, if known, choose the part size.
-    pub async fn writer(
+    pub fn writer(
         &self,
         target: Option<&Key>,
         algorithms: &[Algorithm],
         expected: Option<u64>,
     ) -> Result<Writer> {
-        Writer::begin(self.clone(), target, algorithms, expected).await
+        Writer::begin(self.clone(), target, algorithms, expected)
     }
 
     /// Goes on with a writer that another request, perhaps another process, has suspended. `None` if its hash state belongs to another release.

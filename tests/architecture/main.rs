@@ -103,6 +103,7 @@ const EXTRA_ROOMS: &[(&str, &[&str])] = &[
             "access",
             "audit",
             "body",
+            "decode",
             "edit",
             "inspect",
             "intake",

@@ -1,5 +1,11 @@
 //! The listener, from the outside: raw sockets and real clients against a protocol that does what its path says.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
 
 mod bodies;
 mod http2;

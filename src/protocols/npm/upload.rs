@@ -253,7 +253,7 @@ impl Sink<'_> {
             file = keys::other_tarball(self.name, &version);
         }
         let key = keys::file(self.name, &file)?;
-        let writer = objects.writer(Some(&key), &[Algorithm::Sha1, Algorithm::Sha512], self.expected).await?;
+        let writer = objects.writer(Some(&key), &[Algorithm::Sha1, Algorithm::Sha512], self.expected)?;
         Ok(Open { attachment, file, writer, small: Some(Vec::new()) })
     }
 }

@@ -26,7 +26,7 @@ pub(super) async fn get_blob(call: &Call<'_>, name: &Name, digest: &str, request
     let key = keys::blob(&digest)?;
     let info = ObjectInfo::of(name.as_str()).digest(&text).content_type(TYPE);
     let response = match several(request, &text) {
-        Some(ranges) => several_ranges(call, &key, &info, &head, size, &ranges).await?,
+        Some(ranges) => several_ranges(call, &key, &info, &head, size, &ranges)?,
         None => files::serve(call.cx, request, &key, &head, &info)
             .await?
             .ok_or_else(|| error::blob_unknown(&digest))?,
@@ -48,7 +48,7 @@ fn several(request: &Request, tag: &str) -> Option<Vec<range::RangeSpec>> {
 
 /// As many parts as ranges, in the order in which they were asked for, not merged: podman counts them, and gives up on the pull for
 /// any status but 206, 200 and 400.
-async fn several_ranges(
+fn several_ranges(
     call: &Call<'_>,
     key: &Key,
     info: &ObjectInfo,

@@ -82,12 +82,15 @@ fn default_code(kind: Kind) -> &'static str {
         Kind::Unauthorized => "UNAUTHORIZED",
         Kind::Denied | Kind::Precondition | Kind::Conflict => "DENIED",
         Kind::NotFound => "NAME_UNKNOWN",
-        Kind::MethodNotAllowed | Kind::Unsupported => "UNSUPPORTED",
         Kind::TooMany => "TOOMANYREQUESTS",
         Kind::TooLarge | Kind::Range | Kind::LengthRequired => "SIZE_INVALID",
         Kind::Aborted | Kind::Timeout => "BLOB_UPLOAD_INVALID",
         Kind::Unavailable | Kind::BadGateway => "UNAVAILABLE",
-        Kind::Invalid | Kind::UnsupportedMedia | Kind::Unprocessable => "UNSUPPORTED",
+        Kind::MethodNotAllowed
+        | Kind::Unsupported
+        | Kind::Invalid
+        | Kind::UnsupportedMedia
+        | Kind::Unprocessable => "UNSUPPORTED",
         Kind::Internal | Kind::StorageFull => "UNKNOWN",
     }
 }

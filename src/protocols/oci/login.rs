@@ -17,9 +17,9 @@ use super::{Call, NAME};
 use crate::core::secret::Secret;
 
 /// How long a token that only pulls is good.
-const PULL_LIFETIME: Duration = Duration::from_secs(15 * 60);
+const PULL_LIFETIME: Duration = Duration::from_mins(15);
 /// How long a token that pushes is good: a push of many layers takes a while, and some clients get one token for all of it.
-const PUSH_LIFETIME: Duration = Duration::from_secs(60 * 60);
+const PUSH_LIFETIME: Duration = Duration::from_hours(1);
 /// Most scopes looked at in one token request.
 const MAX_SCOPES: usize = 100;
 
@@ -133,7 +133,7 @@ pub(super) async fn get_token(call: &Call<'_>, request: &Request) -> Result<Resp
     issue(call, &call.identity, &scopes, offline).await
 }
 
-/// `POST /v2/token`: the same as a form, with a password or a refresh token in it. containerd and BuildKit begin here.
+/// `POST /v2/token`: the same as a form, with a password or a refresh token in it. containerd and `BuildKit` begin here.
 pub(super) async fn post_token(call: &Call<'_>, mut request: Request) -> Result<Response> {
     let form = read_form(request.take_body(), call.oci.limits.small_body).await?;
     let get = |name: &str| form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());

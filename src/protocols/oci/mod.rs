@@ -1,4 +1,4 @@
-//! OCI Distribution: container images and artifacts, for docker, podman, skopeo, buildah, containerd, BuildKit, crane, oras, helm and the rest.
+//! OCI Distribution: container images and artifacts, for docker, podman, skopeo, buildah, containerd, `BuildKit`, crane, oras, helm and the rest.
 //!
 //! Specification: <https://github.com/opencontainers/distribution-spec/blob/main/spec.md>; token endpoint:
 //! <https://distribution.github.io/distribution/spec/auth/token/>.

@@ -211,14 +211,14 @@ pub(super) fn stored_type(member: Option<&str>, has_manifests: bool) -> &'static
 
 /// The type to serve bytes with that lie in the bucket with this content type: foreign copies lose it.
 pub(super) fn serve_type(stored: Option<&str>, bytes: &[u8]) -> &'static str {
-    if let Some((known, _)) = TYPES.into_iter().find(|(known, _)| Some(*known) == stored) {
-        return known;
-    }
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Peek {
         media_type: Option<String>,
         manifests: Option<serde::de::IgnoredAny>,
+    }
+    if let Some((known, _)) = TYPES.into_iter().find(|(known, _)| Some(*known) == stored) {
+        return known;
     }
     serde_json::from_slice::<Peek>(bytes)
         .map_or(OCI_IMAGE, |peek| stored_type(peek.media_type.as_deref(), peek.manifests.is_some()))

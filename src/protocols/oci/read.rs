@@ -139,7 +139,8 @@ pub(super) async fn list_referrers(
     if let Some(last) = next {
         let mut query = format!("last={last}");
         for filter in filters {
-            query += &format!("&artifactType={}", utf8_percent_encode(filter, UNRESERVED));
+            query.push_str("&artifactType=");
+            query.extend(utf8_percent_encode(filter, UNRESERVED));
         }
         let link = call.site.link(&format!("{name}/referrers/{subject}?{query}"));
         response = response.header(header::LINK, format!("<{link}>; rel=\"next\""));
@@ -210,9 +211,9 @@ impl Page {
 
     /// Adds the link to the next page: an absolute path, since podman puts the host in front of whatever it finds.
     fn link(&self, call: &Call<'_>, response: Response, path: &str, list: &[&str], more: bool) -> Response {
-        let Some(last) = list.last().filter(|_| more) else { return response };
-        let last = utf8_percent_encode(last, UNRESERVED);
-        let link = call.site.link(&format!("{path}?n={}&last={last}", self.count));
+        let Some(end) = list.last().filter(|_| more) else { return response };
+        let end = utf8_percent_encode(end, UNRESERVED);
+        let link = call.site.link(&format!("{path}?n={}&last={end}", self.count));
         response.header(header::LINK, format!("<{link}>; rel=\"next\""))
     }
 }

@@ -148,7 +148,7 @@ impl Held {
     /// The writer to go on with. With stored bytes the turn is taken first; an empty session needs none, as everybody begins a place of their own.
     pub(super) async fn writer(&mut self, expected: Option<u64>) -> Result<Writer> {
         if self.session.writer.is_none() {
-            return self.objects.writer(None, self.session.algorithms(), expected).await;
+            return self.objects.writer(None, self.session.algorithms(), expected);
         }
         self.change(|session| {
             session.reread |= session.held;
@@ -161,8 +161,8 @@ impl Held {
     }
 
     /// Writes down how far a long request has come: what a process that dies now loses. Keeps the turn, or takes it.
-    pub(super) async fn checkpoint(&mut self, writer: &Writer) -> Result<()> {
-        let Some(state) = writer.checkpoint().filter(|state| state.length() > self.session.stored()) else {
+    pub(super) async fn checkpoint(&mut self, writer: &mut Writer) -> Result<()> {
+        let Some(state) = writer.checkpoint().await?.filter(|state| state.length() > self.session.stored()) else {
             return Ok(());
         };
         let before = self.session.writer.clone();

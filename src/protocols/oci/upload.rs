@@ -242,7 +242,7 @@ fn chunk_range(header: &str) -> Option<(u64, u64)> {
 
 /// A whole blob in one body, straight to its final key.
 async fn receive_whole(objects: &Objects, name: &Name, wanted: &Digest, incoming: Incoming) -> Result<Durable> {
-    let mut writer = objects.writer(Some(&keys::blob(wanted)?), &[wanted.algorithm()], incoming.length).await?;
+    let mut writer = objects.writer(Some(&keys::blob(wanted)?), &[wanted.algorithm()], incoming.length)?;
     let received = incoming.into(&mut writer, None).await;
     if let Err(Broken::Body(error) | Broken::Other(error)) = received {
         // That the client learns what went wrong matters more than what is left: it is swept.

@@ -59,7 +59,7 @@ async fn read(storage: &Storage) -> Option<String> {
 
 #[tokio::test]
 async fn many_who_ask_at_once_cost_one_read() {
-    let (store, storage) = setup(Duration::from_secs(60));
+    let (store, storage) = setup(Duration::from_mins(1));
     foreign(&store, "\u{feff}text").await;
     store.fail_at(0, Fault::Delay(Duration::from_millis(20)));
     let asked = futures_util::future::join_all((0..100).map(|_| read(&storage))).await;
@@ -70,7 +70,7 @@ async fn many_who_ask_at_once_cost_one_read() {
 
 #[tokio::test]
 async fn whoever_goes_away_leaves_the_others_their_answer() {
-    let (store, storage) = setup(Duration::from_secs(60));
+    let (store, storage) = setup(Duration::from_mins(1));
     foreign(&store, "text").await;
     store.fail_at(0, Fault::Delay(Duration::from_millis(20)));
     let mut first = Box::pin(read(&storage));
@@ -89,7 +89,7 @@ async fn whoever_goes_away_leaves_the_others_their_answer() {
 
 #[tokio::test]
 async fn an_error_is_not_kept() {
-    let (store, storage) = setup(Duration::from_secs(60));
+    let (store, storage) = setup(Duration::from_mins(1));
     foreign(&store, "text").await;
     store.fail_at(0, Fault::Failed);
     assert!(storage.document::<Text>(&key()).await.is_err());
@@ -98,7 +98,7 @@ async fn an_error_is_not_kept() {
 
 #[tokio::test]
 async fn a_read_that_began_before_a_write_neither_answers_nor_replaces_it() {
-    let (store, storage) = setup(Duration::from_secs(60));
+    let (store, storage) = setup(Duration::from_mins(1));
     foreign(&store, "old").await;
     // The store answers the first read with the old text, and late.
     store.fail_at(0, Fault::ShortBody);
@@ -115,7 +115,7 @@ async fn a_read_that_began_before_a_write_neither_answers_nor_replaces_it() {
 
 #[tokio::test]
 async fn what_is_missing_is_remembered_until_it_is_written() {
-    let (store, storage) = setup(Duration::from_secs(60));
+    let (store, storage) = setup(Duration::from_mins(1));
     assert_eq!((read(&storage).await, read(&storage).await), (None, None));
     assert_eq!(store.calls(), 1);
     set(&storage, "here").await;

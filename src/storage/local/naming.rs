@@ -258,7 +258,7 @@ mod tests {
                 prop_assert!(!name.ends_with(".%obj") && !name.ends_with(".%cut"));
                 prop_assert!(!first || !name.starts_with(".sr-"));
                 if naming.folds {
-                    let plain = name.replace(|c: char| c == '%', "");
+                    let plain = name.replace('%', "");
                     prop_assert!(plain.is_ascii());
                 }
             }

@@ -194,9 +194,9 @@ async fn the_sweep_takes_what_nobody_touched_and_nothing_else() {
     store.prepare().await.unwrap();
     store.put(&key("kept"), chunks("kept"), PutOptions::default()).await.unwrap();
     let upload = store.begin(&key("x"), PutOptions::default()).await.unwrap();
-    assert_eq!(store.sweep(Duration::from_secs(3600)).await.unwrap(), 0);
+    assert_eq!(store.sweep(Duration::from_hours(1)).await.unwrap(), 0);
     clock.advance(Duration::from_secs(3700));
-    assert_eq!(store.sweep(Duration::from_secs(3600)).await.unwrap(), 2);
+    assert_eq!(store.sweep(Duration::from_hours(1)).await.unwrap(), 2);
     let gone = store.part(&key("x"), &upload, 1, chunks("x")).await.unwrap_err();
     assert!(matches!(gone, StoreError::NoSuchUpload));
     assert_eq!(read(&store, "kept").await.unwrap(), "kept");

@@ -66,8 +66,8 @@ pub(super) async fn an_unknown_upload_is_refused(area: Area) {
     let unknown = UploadId(id::uuid());
     let part = store.part(&key, &unknown, 1, chunks("x")).await;
     assert!(matches!(part, Err(StoreError::NoSuchUpload)), "{part:?}");
-    assert!(store.complete(&key, &unknown, &[one.clone()]).await.is_err());
-    store.complete(&key, &mine, &[one.clone()]).await.unwrap();
+    assert!(store.complete(&key, &unknown, std::slice::from_ref(&one)).await.is_err());
+    store.complete(&key, &mine, std::slice::from_ref(&one)).await.unwrap();
     let again = store.complete(&key, &mine, &[one]).await;
     assert!(matches!(again, Err(StoreError::NoSuchUpload) | Ok(_)), "{again:?}");
     assert_eq!(area.read("a").await, "x");
@@ -118,7 +118,7 @@ pub(super) async fn completing_checks_the_condition(area: Area) {
     let upload = store.begin(&key, options).await.unwrap();
     let one = store.part(&key, &upload, 1, chunks("second")).await.unwrap();
     area.put("a", "first").await;
-    let late = store.complete(&key, &upload, &[one.clone()]).await;
+    let late = store.complete(&key, &upload, std::slice::from_ref(&one)).await;
     assert!(matches!(late, Err(StoreError::Precondition)), "{late:?}");
     assert_eq!(area.read("a").await, "first");
     store.abort(&key, &upload).await.unwrap();

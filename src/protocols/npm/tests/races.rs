@@ -52,7 +52,7 @@ async fn of_ten_publishes_of_one_version_one_wins() {
         check_whole(&fresh, "widget").await;
         // The losers took their own tarballs away again.
         let keys = fresh.keys(true).await;
-        assert_eq!(keys.iter().filter(|key| key.ends_with(".tgz")).count(), 1, "{keys:?}");
+        assert_eq!(keys.iter().filter(|key| key.contains(".tgz")).count(), 1, "{keys:?}");
     }
 }
 

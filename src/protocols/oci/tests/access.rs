@@ -111,7 +111,7 @@ async fn a_token_grants_what_was_asked_for_and_is_allowed_and_no_more() {
     assert_eq!(registry.send(get("/v2/secret/app/tags/list").token(nobody)).await.status, 401);
     assert_eq!(registry.send(ask(&[]).basic("ann", "wrong")).await.status, 401);
     assert_eq!(registry.send(ask(&["repository:a:pull"]).basic("", "")).await.status, 200);
-    registry.clock.advance(std::time::Duration::from_secs(3 * 3600));
+    registry.clock.advance(std::time::Duration::from_hours(3));
     let late = registry.send(post("/v2/k/one/blobs/uploads/").token(&bearer)).await;
     assert!(late.header("www-authenticate").unwrap().ends_with(",error=\"invalid_token\""));
 }
@@ -174,7 +174,7 @@ async fn a_session_belongs_to_who_opened_it() {
     let bearer = token(&registry, ask(&["repository:a:push"]).basic("ann", "right")).await;
     assert_eq!(registry.send(patch(place).token(&bearer).body("x")).await.status, 202);
     // A token that ended meanwhile does not end the session.
-    registry.clock.advance(std::time::Duration::from_secs(3 * 3600));
+    registry.clock.advance(std::time::Duration::from_hours(3));
     let last = format!("{place}?digest={}", sha256(b"x"));
     assert_eq!(registry.send(put(&last).token(&bearer)).await.status, 401);
     assert_eq!(registry.send(put(&last).basic("ann", "right")).await.status, 201);

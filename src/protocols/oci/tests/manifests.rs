@@ -48,7 +48,7 @@ async fn what_is_no_good_manifest_is_refused_and_nothing_is_stored() {
     for text in [
         "{".to_owned(),
         "[]".to_owned(),
-        format!("{}x", good),
+        format!("{good}x"),
         good.to_string().replacen("\"schemaVersion\":2", "\"schemaVersion\":2,\"schemaVersion\":2", 1),
         good.to_string().replacen("\"layers\":", "\"manifests\":[],\"layers\":", 1),
         good.to_string().replacen("\"schemaVersion\":2", &format!("\"x\":{}{},\"schemaVersion\":2", "[".repeat(99), "]".repeat(99)), 1),
@@ -111,7 +111,7 @@ async fn a_push_by_digest_can_set_many_tags_at_once() {
     assert_eq!((answer.status, answer.header("oci-tag")), (201, Some(tags.join(", ").as_str())));
     let back = registry.send(get("/v2/a/manifests/t07")).await;
     assert_eq!((back.text(), back.header("docker-content-digest")), (manifest.to_string(), Some(digest.as_str())));
-    let many: String = (0..200).map(|number| format!("&tag=x{number}")).collect();
+    let many = (0..200).map(|number| format!("tag=x{number}")).collect::<Vec<_>>().join("&");
     assert_eq!(registry.send(put_manifest("a", &digest, &manifest).query(&many)).await.status, 414);
     let bad = registry.send(put_manifest("a", &digest, &manifest).query("tag=ok&tag=..%2fbad")).await;
     assert_eq!((bad.status, code(&bad).as_str()), (400, "MANIFEST_INVALID"));

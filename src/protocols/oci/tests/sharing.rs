@@ -175,11 +175,11 @@ async fn old_sessions_are_swept_with_their_bytes() {
     let registry = TestRegistry::new().await;
     let (old, kept) = (open(&registry, "a").await, open(&registry, "a").await);
     registry.send(patch(&old).body(big(20 << 20, 0))).await;
-    registry.clock.advance(Duration::from_secs(40 * 3600));
+    registry.clock.advance(Duration::from_hours(40));
     registry.send(patch(&kept).body("blob")).await;
-    registry.clock.advance(Duration::from_secs(10 * 3600));
+    registry.clock.advance(Duration::from_hours(10));
     let objects = registry.registry.storage().objects(NAME, None);
-    let swept = super::super::sweep(&objects, &registry.clock, Duration::from_secs(48 * 3600)).await.unwrap();
+    let swept = super::super::sweep(&objects, &registry.clock, Duration::from_hours(48)).await.unwrap();
     assert_eq!(swept, 1);
     assert_eq!((stands(&registry, &old).await, stands(&registry, &kept).await), ("404".to_owned(), "0-3".to_owned()));
     let left = registry.keys(true).await;

@@ -114,7 +114,7 @@ async fn many_parts_in_several_requests() {
     let registry = TestRegistry::new().await;
     let whole = big(37 << 20, 3);
     let place = open(&registry, "a").await;
-    for piece in [&whole[..9 << 20], &whole[9 << 20..(9 << 20) + 1], &whole[(9 << 20) + 1..33 << 20]] {
+    for piece in [&whole[..9 << 20], &whole[(9 << 20)..=(9 << 20)], &whole[(9 << 20) + 1..33 << 20]] {
         assert_eq!(registry.send(patch(&place).body(piece.to_vec())).await.status, 202);
     }
     let digest = sha256(&whole);
