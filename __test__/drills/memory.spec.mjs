@@ -43,7 +43,7 @@ for (const mode of Object.keys(allowed)) {
 
   describe(`${aborts} aborted downloads, ${mode}`, () => {
     it('leave nothing behind', { timeout: 600_000 }, async () => {
-      const registry = await startRegistry(mode, 'local');
+      const registry = await startRegistry(mode, 'local', { limits: { bodyIdleMs } });
       try {
         await registry.addUser('alice', password);
         const authorization = basicAuth('alice', password);
@@ -144,10 +144,14 @@ const peak = (pid) => status(pid, 'VmHWM');
 const resetPeak = (pid) => writeFile(`/proc/${pid}/clear_refs`, '5');
 const files = async (pid) => (await readdir(`/proc/${pid}/fd`)).length;
 
-/** The number of open files once it has come down to `wanted` or has stopped falling for two seconds. */
+/** A source that nobody reads is given up after this: `pipe(res)`, the README's way, does not tell that its client has left. */
+const bodyIdleMs = 10_000;
+
+/** The number of open files once it has come down to `wanted`, or else has stopped falling: for two seconds, or for as long as a source is kept. */
 async function settled(pid, wanted) {
   let least = Infinity;
-  for (let since = Date.now(); Date.now() - since < 2000; ) {
+  const patience = wanted === Infinity ? 2000 : 2 * bodyIdleMs;
+  for (let since = Date.now(); Date.now() - since < patience; ) {
     await new Promise((done) => setTimeout(done, 50));
     const now = await files(pid);
     if (now <= wanted && wanted !== Infinity) return now;

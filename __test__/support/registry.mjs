@@ -23,11 +23,12 @@ const expressFlags = { express: ['raw'], 'express-parsed': ['parsed'], 'express-
  *
  * @param {string} mode one of `modes`
  * @param {string} storageKind one of `storages`
+ * @param {object} [more] further options of its configuration
  */
-export async function startRegistry(mode, storageKind) {
+export async function startRegistry(mode, storageKind, more = {}) {
   const box = await sandbox(`${mode}-${storageKind}`);
   const s3 = storageKind === 'local' ? undefined : await startS3(storageKind);
-  const config = configOf(s3 ? s3.storage() : { type: 'local', path: join(box.dir, 'data') });
+  const config = { ...configOf(s3 ? s3.storage() : { type: 'local', path: join(box.dir, 'data') }), ...more };
   const file = join(box.dir, 'registry.json');
   await writeFile(file, JSON.stringify(config, undefined, 2));
   const server = await startServer(argvOf(mode, file), { cwd: box.dir, env: box.env, ready: LISTENING }).catch(async (error) => {

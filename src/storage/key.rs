@@ -1,5 +1,6 @@
 //! Keys and prefixes: checked once, on construction, so that no backend has to.
 
+use std::borrow::Borrow;
 use std::fmt;
 
 use crate::core::error::{Error, Result};
@@ -43,6 +44,13 @@ impl Key {
     /// Whether it lies in our own part of the bucket: hooks don't see it.
     pub fn is_private(&self) -> bool {
         self.0.split('/').next() == Some(PRIVATE)
+    }
+}
+
+/// A map of keys can be searched from any text, such as a prefix.
+impl Borrow<str> for Key {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

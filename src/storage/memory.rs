@@ -1,6 +1,7 @@
 //! The store in memory: the reference for the promises of [`Store`], for tests and for `type: 'memory'`.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub struct MemoryStore {
     state: Mutex<State>,
     clock: Clock,
     requests: AtomicU64,
+    read: AtomicU64,
+    written: AtomicU64,
     part_size: Option<u64>,
     cas: Option<CasLevel>,
 }
@@ -60,6 +63,11 @@ impl MemoryStore {
     /// Multipart uploads that are neither completed nor aborted.
     pub fn open_uploads(&self) -> usize {
         self.state.lock().uploads.len()
+    }
+
+    /// Bytes that were read and written so far, for tests that count what an operation moves.
+    pub fn moved(&self) -> (u64, u64) {
+        (self.read.load(Ordering::Relaxed), self.written.load(Ordering::Relaxed))
     }
 
     fn count(&self) {
@@ -132,6 +140,7 @@ impl Store for MemoryStore {
         }
         let range = options.resolve(meta.size)?;
         let bytes = data.slice(range.start as usize..range.end as usize);
+        self.read.fetch_add(range.len(), Ordering::Relaxed);
         Ok(Found { meta, range, body: Box::pin(stream::iter((!bytes.is_empty()).then_some(Ok(bytes)))) })
     }
 
@@ -142,6 +151,7 @@ impl Store for MemoryStore {
 
     async fn put(&self, key: &Key, data: Chunks, options: PutOptions) -> StoreResult<Version> {
         self.count();
+        self.written.fetch_add(data.len() as u64, Ordering::Relaxed);
         self.write(&mut self.state.lock(), key, data.into_bytes(), options)
     }
 
@@ -189,8 +199,9 @@ impl Store for MemoryStore {
         self.count();
         let state = self.state.lock();
         let mut page = Page::default();
-        for (key, (_, meta)) in &state.objects {
-            let Some(rest) = key.as_str().strip_prefix(prefix.as_str()) else { continue };
+        let start = after.filter(|after| *after > prefix.as_str()).unwrap_or(prefix.as_str());
+        for (key, (_, meta)) in state.objects.range::<str, _>((Bound::Included(start), Bound::Unbounded)) {
+            let Some(rest) = key.as_str().strip_prefix(prefix.as_str()) else { break };
             let folder = rest.find('/').filter(|_| by_folder).and_then(|end| rest.get(..=end));
             let name =
                 folder.map_or_else(|| key.to_string(), |folder| format!("{}{folder}", prefix.as_str()));
@@ -229,6 +240,7 @@ impl Store for MemoryStore {
     async fn part(&self, _key: &Key, upload: &UploadId, number: u32, data: Chunks) -> StoreResult<Part> {
         self.count();
         let (size, tag) = (data.len() as u64, id::uuid());
+        self.written.fetch_add(size, Ordering::Relaxed);
         let mut state = self.state.lock();
         let (_, parts) = state.uploads.get_mut(&upload.0).ok_or(StoreError::NoSuchUpload)?;
         parts.insert(number, (tag.clone(), data.into_bytes()));
