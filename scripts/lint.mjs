@@ -40,6 +40,8 @@ function cargo(...args) {
 async function deny() {
   if (!existsSync(join(root, 'deny.toml'))) return undefined;
   const { argv } = await client('cargo-deny');
+  // It looks at the crates of every platform, of which a build fetches only its own.
+  await run('cargo', ['fetch', '--locked', '--quiet'], { env });
   return run(argv[0], ['--offline', 'check', '--hide-inclusion-graph', 'licenses', 'bans', 'sources'], { env, allowFailure: true });
 }
 
