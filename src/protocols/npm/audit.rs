@@ -35,4 +35,3 @@ async fn check(request: &mut Request) -> Result<()> {
         .map(|_| ())
         .map_err(|error| Error::invalid(format!("the list of packages is no JSON: {error}")))
 }
-

@@ -43,11 +43,17 @@ pub(crate) async fn bytes(request: &mut Request, what: &str, limit: u64) -> Resu
         whole.extend(gunzip.finish()?);
         if whole.len() as u64 > limit { Err(Error::too_large(&what, limit)) } else { Ok(Bytes::from(whole)) }
     };
-    tokio::task::spawn_blocking(decode).await.map_err(|error| Error::internal("decoding failed").with_source(error))?
+    tokio::task::spawn_blocking(decode)
+        .await
+        .map_err(|error| Error::internal("decoding failed").with_source(error))?
 }
 
 /// A small JSON body as a type.
-pub(crate) async fn json<T: DeserializeOwned>(npm: &super::Npm, request: &mut Request, what: &str) -> Result<T> {
+pub(crate) async fn json<T: DeserializeOwned>(
+    npm: &super::Npm,
+    request: &mut Request,
+    what: &str,
+) -> Result<T> {
     let bytes = bytes(request, what, npm.limits.small_body).await?;
     serde_json::from_slice(&bytes).map_err(|error| Error::invalid(format!("{what} can't be taken: {error}")))
 }

@@ -56,7 +56,9 @@ impl Base64 {
 
 /// 400 for what is no base64.
 pub(crate) fn not_base64() -> Error {
-    Error::invalid("the attachment's data is no base64: only the standard alphabet with padding, without line breaks")
+    Error::invalid(
+        "the attachment's data is no base64: only the standard alphabet with padding, without line breaks",
+    )
 }
 
 /// Undoes `Content-Encoding: gzip` of a request, fed in pieces.

@@ -7,12 +7,17 @@ use super::error::not_found;
 use super::json::Members;
 use super::model::{Packument, Release};
 use super::name::PackageName;
-use crate::protocols::prelude::*;
 use super::{access, keys, read};
 use crate::protocols::files::{self, FileHead, IMMUTABLE_PRIVATE, IMMUTABLE_PUBLIC};
+use crate::protocols::prelude::*;
 
 /// `GET /{pkg}/-/{file}.tgz`. Nothing is negotiated, whatever clients ask: most send `Accept-Encoding: gzip`, some the packument's type.
-pub(crate) async fn get_tarball(cx: &Cx, name: &PackageName, file: &str, request: &Request) -> Result<Response> {
+pub(crate) async fn get_tarball(
+    cx: &Cx,
+    name: &PackageName,
+    file: &str,
+    request: &Request,
+) -> Result<Response> {
     // The packument is in memory as a rule: the client has just had it. It says where the tarball is, what it hashes to, and
     // that it may still be had.
     let loaded = read::load(cx, name, false).await?;

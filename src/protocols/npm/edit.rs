@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::json::{Members, ObjectWriter};
 use super::model::{Packument, Person, Release, Tombstone, Unpublished};
 use super::name::{self, PackageName};
-use crate::protocols::prelude::*;
 use super::version;
 use crate::config::Visibility;
 use crate::core::time::Timestamp;
+use crate::protocols::prelude::*;
 
 /// How long the same publish by the same user is taken for a retry of one whose answer got lost. npm repeats a PUT after a timeout.
 const RETRY_WINDOW: Duration = Duration::from_mins(15);
@@ -50,7 +50,8 @@ pub(crate) fn version_exists(version: &str) -> Error {
 pub(crate) fn add_version(packument: &mut Packument, new: &NewRelease) -> Result<Edit<Published>> {
     if let Some(known) = packument.release(&new.version) {
         let members = Members::parse(&known.manifest).unwrap_or_default();
-        let same = members.object("dist").and_then(|dist| dist.text("integrity")).as_ref() == Some(&new.integrity)
+        let same = members.object("dist").and_then(|dist| dist.text("integrity")).as_ref()
+            == Some(&new.integrity)
             && members.object("_npmUser").and_then(|user| user.text("name")).as_ref() == Some(&new.user.name);
         let published = Timestamp::parse_rfc3339(packument.published(&new.version)).unwrap_or_default();
         return if same && new.now.since(published) <= RETRY_WINDOW {
@@ -126,8 +127,9 @@ pub(crate) fn deprecate(
     for release in &mut packument.releases {
         let Some(message) = wanted.get(release.version.as_ref()) else { continue };
         known = true;
-        let present =
-            Members::parse(&release.manifest).and_then(|members| members.text("deprecated")).unwrap_or_default();
+        let present = Members::parse(&release.manifest)
+            .and_then(|members| members.text("deprecated"))
+            .unwrap_or_default();
         if present != *message {
             let message = Some(message.as_str()).filter(|message| !message.is_empty());
             release.manifest = replace_member(&release.manifest, "deprecated", message);
@@ -135,7 +137,9 @@ pub(crate) fn deprecate(
         }
     }
     if !known {
-        return Err(Error::not_found("none of the versions in this document is here; a new one needs a tarball"));
+        return Err(Error::not_found(
+            "none of the versions in this document is here; a new one needs a tarball",
+        ));
     }
     if !changed {
         return Ok(Edit::Unchanged(()));
@@ -204,7 +208,11 @@ pub(crate) fn star(packument: &mut Packument, user: &str, on: bool, now: Timesta
 }
 
 /// Replaces the owners.
-pub(crate) fn set_maintainers(packument: &mut Packument, wanted: &[Person], now: Timestamp) -> Result<Edit<()>> {
+pub(crate) fn set_maintainers(
+    packument: &mut Packument,
+    wanted: &[Person],
+    now: Timestamp,
+) -> Result<Edit<()>> {
     if wanted.is_empty() {
         return Err(Error::invalid(format!("{} must keep at least one owner", packument.name)));
     }
@@ -270,7 +278,8 @@ pub(crate) fn unpublish(
     repair_tags(packument, removal);
     if packument.releases.is_empty() {
         let versions = tombstones.iter().map(|one| one.version.clone()).collect();
-        packument.notes.unpublished = Some(Unpublished { name: by.to_owned(), time: now.rfc3339(), versions });
+        packument.notes.unpublished =
+            Some(Unpublished { name: by.to_owned(), time: now.rfc3339(), versions });
         packument.readme = None;
     }
     packument.touch(now, &[b"unpublish", by.as_bytes()]);
@@ -291,7 +300,8 @@ fn bury(packument: &mut Packument, release: &Release, by: &str, now: Timestamp) 
 }
 
 fn repair_tags(packument: &mut Packument, removal: &Removal) {
-    let here: BTreeSet<Arc<str>> = packument.releases.iter().map(|release| Arc::clone(&release.version)).collect();
+    let here: BTreeSet<Arc<str>> =
+        packument.releases.iter().map(|release| Arc::clone(&release.version)).collect();
     let mut tags = std::mem::take(&mut packument.tags);
     if let Removal::AllBut(_, repaired) = removal {
         // The client moves the tags of what it takes away, and only of that.
@@ -303,7 +313,8 @@ fn repair_tags(packument: &mut Packument, removal: &Removal) {
     }
     tags.retain(|_, version| here.contains(version.as_str()));
     if !tags.contains_key("latest")
-        && let Some(best) = version::highest(here.iter().map(AsRef::as_ref)).or_else(|| here.iter().next().map(AsRef::as_ref))
+        && let Some(best) =
+            version::highest(here.iter().map(AsRef::as_ref)).or_else(|| here.iter().next().map(AsRef::as_ref))
     {
         tags.insert("latest".to_owned(), best.to_owned());
     }
@@ -312,6 +323,9 @@ fn repair_tags(packument: &mut Packument, removal: &Removal) {
 
 /// 409 in the words of `CouchDB`.
 fn conflict() -> Error {
-    Error::new(Kind::Conflict, "Document update conflict: the package has changed meanwhile; run the command again")
-        .with_code("conflict")
+    Error::new(
+        Kind::Conflict,
+        "Document update conflict: the package has changed meanwhile; run the command again",
+    )
+    .with_code("conflict")
 }

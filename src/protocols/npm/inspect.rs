@@ -6,9 +6,9 @@ use std::hash::{BuildHasher, RandomState};
 use super::json::Members;
 use super::manifest::has_install_script;
 use super::name::PackageName;
-use crate::protocols::prelude::*;
 use super::version;
 use crate::core::archive::{EntryKind, Take, TarEntry, TarVisitor};
+use crate::protocols::prelude::*;
 
 /// Longest `package.json` inside a tarball.
 const MAX_PACKAGE_JSON: u64 = 4 << 20;
@@ -33,7 +33,9 @@ impl Inspected {
     pub(crate) fn check_identity(&self, name: &PackageName, version: &str) -> Result<()> {
         if self.name.as_deref() != Some(name.as_str()) {
             let inside = super::name::printable(self.name.as_deref().unwrap_or("nothing"));
-            return Err(Error::invalid(format!("the package.json in the tarball of {name}@{version} names `{inside}`")));
+            return Err(Error::invalid(format!(
+                "the package.json in the tarball of {name}@{version} names `{inside}`"
+            )));
         }
         let inside = self.version.as_deref().unwrap_or("nothing");
         if version::clean(inside).as_deref() != Some(version) {
@@ -62,7 +64,8 @@ pub(crate) struct Inspector {
 impl Inspector {
     /// What was found, once the tarball is over.
     pub(crate) fn finish(self) -> Result<Inspected> {
-        let text = self.package_json.ok_or_else(|| Error::invalid("the tarball has no package/package.json"))?;
+        let text =
+            self.package_json.ok_or_else(|| Error::invalid("the tarball has no package/package.json"))?;
         let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
         let members = Members::parse(text)
             .ok_or_else(|| Error::invalid("the package.json in the tarball is no JSON object"))?;
@@ -80,7 +83,8 @@ impl Inspector {
 
 impl TarVisitor for Inspector {
     fn entry(&mut self, entry: &TarEntry) -> Result<Take> {
-        let path = normal(&entry.path).ok_or_else(|| refuse(entry, "has a path that leads out of the package"))?;
+        let path =
+            normal(&entry.path).ok_or_else(|| refuse(entry, "has a path that leads out of the package"))?;
         // npm takes the first folder off, whatever it is called.
         let inner = path.split_first().map(|(_, inner)| inner.join("/")).unwrap_or_default();
         match &entry.kind {
@@ -124,7 +128,10 @@ impl TarVisitor for Inspector {
 }
 
 fn refuse(entry: &TarEntry, why: &str) -> Error {
-    Error::invalid(format!("the tarball is refused: its entry `{}` {why}", super::name::printable(&entry.path)))
+    Error::invalid(format!(
+        "the tarball is refused: its entry `{}` {why}",
+        super::name::printable(&entry.path)
+    ))
 }
 
 /// The segments of a path without `.` and empty ones; `None` if it could leave its folder on any system.
@@ -143,7 +150,8 @@ fn stays_inside(link: &[&str], target: &str, hard: bool) -> bool {
     if target.starts_with('/') || target.contains(['\\', '\0', ':']) {
         return false;
     }
-    let mut at: Vec<&str> = link.split_last().filter(|_| !hard).map(|(_, folder)| folder.to_vec()).unwrap_or_default();
+    let mut at: Vec<&str> =
+        link.split_last().filter(|_| !hard).map(|(_, folder)| folder.to_vec()).unwrap_or_default();
     for segment in target.split('/') {
         match segment {
             ".." if at.pop().is_none() => return false,

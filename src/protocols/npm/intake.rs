@@ -142,7 +142,9 @@ impl Splitter {
                     self.depth = self.depth.saturating_sub(1);
                     self.expect_key = false;
                 }
-                b',' => self.expect_key = self.level().is_some_and(|level| self.objects.get(level) == Some(&true)),
+                b',' => {
+                    self.expect_key = self.level().is_some_and(|level| self.objects.get(level) == Some(&true))
+                }
                 b':' => self.expect_key = false,
                 b'"' => {
                     let (front, rest) = data.split_at(at + 1);
@@ -353,7 +355,17 @@ mod tests {
 
     #[test]
     fn base64_is_strict() {
-        for bad in ["aGVsbG8", "aGVsbG8==", "aGVs bG8=", "aGVs\\nbG8=", "aGVsbG9=", "aG=sbG8=", "aGVsbG8=aGVs", "a-_=", "\\u1234AAA"] {
+        for bad in [
+            "aGVsbG8",
+            "aGVsbG8==",
+            "aGVs bG8=",
+            "aGVs\\nbG8=",
+            "aGVsbG9=",
+            "aG=sbG8=",
+            "aGVsbG8=aGVs",
+            "a-_=",
+            "\\u1234AAA",
+        ] {
             for step in [1, 4, 1000] {
                 let text = format!(r#"{{"_attachments":{{"a":{{"data":"{bad}"}}}}}}"#);
                 assert!(split(&text, step, LIMITS).unwrap_err().message().contains("base64"), "{bad}");

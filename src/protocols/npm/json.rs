@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
-use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::Serialize;
+use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::name::is_prototype_key;
@@ -230,7 +230,10 @@ impl<'de> Visitor<'de> for Strict {
                 && matches!(key.as_ref(), "versions" | "dist-tags" | "time" | "users" | "_attachments");
             let inner = self.deeper(names)?;
             if !seen.insert(key.clone()) {
-                return Err(de::Error::custom(format!("the key `{}` is there twice", super::name::printable(&key))));
+                return Err(de::Error::custom(format!(
+                    "the key `{}` is there twice",
+                    super::name::printable(&key)
+                )));
             }
             map.next_value_seed(inner)?;
         }
@@ -263,7 +266,8 @@ mod tests {
     fn strictness() {
         let deep = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth - 1), "]".repeat(depth - 1));
         check(deep(64).as_bytes()).unwrap();
-        check(br#"{"versions":{"1.0.0":{"dependencies":{"constructor":"1"}}},"x":[null,1.5,-1,true,"s"]}"#).unwrap();
+        check(br#"{"versions":{"1.0.0":{"dependencies":{"constructor":"1"}}},"x":[null,1.5,-1,true,"s"]}"#)
+            .unwrap();
         let bads = [
             ("", "EOF"),
             ("[]", "no object"),

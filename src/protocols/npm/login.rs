@@ -5,10 +5,10 @@ use serde_json::json;
 
 use super::error::{SAY_AS_IS, not_found};
 use super::name::printable;
-use crate::protocols::prelude::*;
-use super::{Npm, NAME, body};
+use super::{NAME, Npm, body};
 use crate::auth::{Credentials, TokenOptions};
 use crate::core::secret::Secret;
+use crate::protocols::prelude::*;
 
 /// What npm sends to log in.
 #[derive(Deserialize)]
@@ -27,10 +27,13 @@ pub(crate) async fn login(npm: &Npm, cx: &Cx, user: &str, mut request: Request) 
         return Err(Error::invalid("the login is for another user than its path"));
     }
     let password = login.password.filter(|password| !password.is_empty());
-    let password = password.ok_or_else(|| Error::invalid(format!("a password is missing for {}", printable(user))))?;
+    let password =
+        password.ok_or_else(|| Error::invalid(format!("a password is missing for {}", printable(user))))?;
     let credentials = Credentials { username: user.to_owned(), password, otp };
     let Some(user) = cx.auth.login(&credentials, client).await? else {
-        return Err(Error::new(Kind::Unauthorized, "the user name or the password is wrong").with_code(SAY_AS_IS));
+        return Err(
+            Error::new(Kind::Unauthorized, "the user name or the password is wrong").with_code(SAY_AS_IS)
+        );
     };
     let options = TokenOptions { readonly: cx.auth.default_readonly(NAME), ..TokenOptions::default() };
     let token = cx.auth.create_token(&user, NAME, &options).await?;

@@ -12,9 +12,9 @@ use super::error::not_found;
 use super::json::{self, Members};
 use super::model::{Packument, Person, Tombstone};
 use super::name::{self, PackageName};
-use crate::protocols::prelude::*;
 use super::{Npm, access, body, keys, read, upload};
 use crate::config::Visibility;
+use crate::protocols::prelude::*;
 
 /// Files that are deleted at the same time.
 const DELETIONS: usize = 16;
@@ -43,7 +43,9 @@ pub(crate) async fn put_document(cx: &Cx, name: &PackageName, body: &Members<'_>
     if let Some(on) = star(cx, body)? {
         return set_star(cx, name, on).await;
     }
-    Err(Error::invalid(format!("the document changes nothing of {name}: it has neither versions nor a tarball")))
+    Err(Error::invalid(format!(
+        "the document changes nothing of {name}: it has neither versions nor a tarball"
+    )))
 }
 
 /// npm deprecates by sending the packument with `deprecated` set; an empty text takes it back. A version without the field is left
@@ -51,7 +53,9 @@ pub(crate) async fn put_document(cx: &Cx, name: &PackageName, body: &Members<'_>
 async fn deprecate(cx: &Cx, name: &PackageName, versions: &Members<'_>) -> Result<Response> {
     let mut wanted = BTreeMap::new();
     for (version, manifest) in &versions.0 {
-        let Some(value) = Members::of(manifest).and_then(|members| members.get("deprecated")) else { continue };
+        let Some(value) = Members::of(manifest).and_then(|members| members.get("deprecated")) else {
+            continue;
+        };
         let message = match serde_json::from_str::<String>(value.get()) {
             Ok(message) => message,
             Err(_) if matches!(value.get(), "false" | "null") => String::new(),
@@ -127,7 +131,9 @@ pub(crate) async fn put_revision(
     let received = upload::receive(npm, cx, name, &mut request).await?;
     if let Some(tarball) = received.tarball {
         tarball.staged.discard().await?;
-        return Err(Error::invalid("a tarball can't be published to a revision; send it to the package itself"));
+        return Err(Error::invalid(
+            "a tarball can't be published to a revision; send it to the package itself",
+        ));
     }
     json::check(&received.document)?;
     let body = Members::parse(&received.document).unwrap_or_default();
@@ -142,7 +148,9 @@ pub(crate) async fn put_revision(
     };
     deletion?;
     if versions.0.is_empty() {
-        return Err(Error::invalid(format!("to take all versions of {name} away, unpublish the whole package")));
+        return Err(Error::invalid(format!(
+            "to take all versions of {name} away, unpublish the whole package"
+        )));
     }
     let kept = versions.0.iter().map(|(version, _)| version.to_string()).collect();
     let tags = body.read("dist-tags").unwrap_or_default();
@@ -193,7 +201,10 @@ pub(crate) async fn delete_tarball(cx: &Cx, name: &PackageName, file: &str) -> R
         .and_then(|rest| rest.strip_suffix(".tgz"))
         .ok_or_else(not_found)?;
     if loaded.document.release(version).is_some() {
-        return Err(Error::new(Kind::Conflict, format!("{name}@{version} is still published; unpublish the version")));
+        return Err(Error::new(
+            Kind::Conflict,
+            format!("{name}@{version} is still published; unpublish the version"),
+        ));
     }
     let tombstone = loaded.document.tombstone(version).cloned().ok_or_else(not_found)?;
     delete_file(cx, name, tombstone).await?;
@@ -247,9 +258,15 @@ pub(crate) async fn get_visibility(cx: &Cx, name: &PackageName) -> Result<Respon
 }
 
 /// `POST /-/package/{pkg}/access`
-pub(crate) async fn set_access(npm: &Npm, cx: &Cx, name: &PackageName, mut request: Request) -> Result<Response> {
+pub(crate) async fn set_access(
+    npm: &Npm,
+    cx: &Cx,
+    name: &PackageName,
+    mut request: Request,
+) -> Result<Response> {
     access::require(cx, name, Action::Admin).await?;
-    let wanted: BTreeMap<String, serde_json::Value> = body::json(npm, &mut request, "the access setting").await?;
+    let wanted: BTreeMap<String, serde_json::Value> =
+        body::json(npm, &mut request, "the access setting").await?;
     let access = match wanted.get("access").and_then(serde_json::Value::as_str) {
         Some("public") => Visibility::Public,
         Some("restricted" | "private") => Visibility::Private,

@@ -10,16 +10,47 @@ use super::inspect::Inspected;
 use super::json::{Members, ObjectWriter};
 use super::model::Person;
 use super::name::PackageName;
-use crate::protocols::prelude::*;
 use super::version;
 use crate::core::digest::Digests;
+use crate::protocols::prelude::*;
 
 /// Fields that are the server's, that an install left behind in the publisher's folder, or that are kept elsewhere.
 const DROPPED: &[&str] = &[
-    "_id", "_rev", "_sr", "_npmUser", "_attachments", "maintainers", "dist", "readme", "time", "users", "hasInstallScript",
-    "_hasShrinkwrap", "name", "version", "bin", "deprecated", "integrity", "shasum", "_resolved", "_from", "_integrity",
-    "_shasum", "_where", "_args", "_inBundle", "_inCache", "_installable", "_phantomChildren", "_requested", "_requiredBy",
-    "_shrinkwrap", "_spec", "_location", "_development", "_optional",
+    "_id",
+    "_rev",
+    "_sr",
+    "_npmUser",
+    "_attachments",
+    "maintainers",
+    "dist",
+    "readme",
+    "time",
+    "users",
+    "hasInstallScript",
+    "_hasShrinkwrap",
+    "name",
+    "version",
+    "bin",
+    "deprecated",
+    "integrity",
+    "shasum",
+    "_resolved",
+    "_from",
+    "_integrity",
+    "_shasum",
+    "_where",
+    "_args",
+    "_inBundle",
+    "_inCache",
+    "_installable",
+    "_phantomChildren",
+    "_requested",
+    "_requiredBy",
+    "_shrinkwrap",
+    "_spec",
+    "_location",
+    "_development",
+    "_optional",
 ];
 
 /// What is known of a tarball once all of it is here.
@@ -45,7 +76,9 @@ pub(crate) fn check_hashes(sent: &Members<'_>, facts: &TarballFacts<'_>, package
     let shasum = dist.text("shasum").filter(|sum| !sum.is_empty());
     let sha1 = facts.digests.get(Algorithm::Sha1).map(Digest::hex).unwrap_or_default();
     if shasum.is_some_and(|sum| !sum.eq_ignore_ascii_case(&sha1)) {
-        return Err(Error::invalid(format!("the tarball of {package} has another shasum than its manifest says: {sha1}")));
+        return Err(Error::invalid(format!(
+            "the tarball of {package} has another shasum than its manifest says: {sha1}"
+        )));
     }
     // An integrity text is a list; each algorithm that was computed must be right.
     let integrity = dist.text("integrity").unwrap_or_default();
@@ -142,7 +175,10 @@ impl<'a> Submission<'a> {
         }
         let versions = body.object("versions").unwrap_or_default();
         let [(key, manifest)] = versions.0.as_slice() else {
-            return Err(Error::invalid(format!("a publish of {name} must have exactly one version, not {}", versions.0.len())));
+            return Err(Error::invalid(format!(
+                "a publish of {name} must have exactly one version, not {}",
+                versions.0.len()
+            )));
         };
         let version = version::require(key)?;
         let manifest = Members::of(manifest)
@@ -150,7 +186,9 @@ impl<'a> Submission<'a> {
         if manifest.has("name") && manifest.text("name").as_deref() != Some(name.as_str()) {
             return Err(Error::invalid(format!("the manifest of {name}@{version} names another package")));
         }
-        if manifest.has("version") && manifest.text("version").and_then(|text| version::clean(&text)) != Some(version.clone()) {
+        if manifest.has("version")
+            && manifest.text("version").and_then(|text| version::clean(&text)) != Some(version.clone())
+        {
             return Err(Error::invalid(format!("the manifest of {name}@{version} names another version")));
         }
         if attachment_version(name, attachment).as_ref() != Some(&version) {
@@ -162,7 +200,14 @@ impl<'a> Submission<'a> {
         let attachments = body.object("_attachments").unwrap_or_default();
         let length = attachments.object(attachment).and_then(|attachment| attachment.read("length"));
         let readme = manifest.text("readme").or_else(|| body.text("readme"));
-        Ok(Self { tags: tags(name, &version, body)?, access: body.text("access"), version, manifest, readme, length })
+        Ok(Self {
+            tags: tags(name, &version, body)?,
+            access: body.text("access"),
+            version,
+            manifest,
+            readme,
+            length,
+        })
     }
 }
 
@@ -200,7 +245,15 @@ mod tests {
         for good in ["@acme/widget-1.0.0.tgz", "widget-1.0.0.tgz", "widget-1.0.0+b.tgz"] {
             assert_eq!(attachment_version(&name, good).as_deref(), Some("1.0.0"), "{good}");
         }
-        for bad in ["", "widget.tgz", "other-1.0.0.tgz", "widget-latest.tgz", "../widget-1.0.0.tgz", "widget-../../1.0.0.tgz", "widget-1.0.0.zip"] {
+        for bad in [
+            "",
+            "widget.tgz",
+            "other-1.0.0.tgz",
+            "widget-latest.tgz",
+            "../widget-1.0.0.tgz",
+            "widget-../../1.0.0.tgz",
+            "widget-1.0.0.zip",
+        ] {
             assert_eq!(attachment_version(&name, bad), None, "{bad}");
         }
     }

@@ -6,16 +6,24 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::json::{Members, ObjectWriter};
-use crate::protocols::prelude::*;
 use crate::config::Visibility;
 use crate::core::time::Timestamp;
+use crate::protocols::prelude::*;
 
 /// Longest readme that is kept, in bytes, as the public registry has it.
 const MAX_README: usize = 64 << 10;
 
 /// Members of the packument that are those of the `latest` version.
 const HOISTED: &[&str] = &[
-    "description", "keywords", "homepage", "repository", "bugs", "author", "contributors", "license", "readmeFilename",
+    "description",
+    "keywords",
+    "homepage",
+    "repository",
+    "bugs",
+    "author",
+    "contributors",
+    "license",
+    "readmeFilename",
 ];
 
 /// Somebody, as npm writes people.
@@ -142,7 +150,8 @@ impl Document for Packument {
 fn texts(members: &Members<'_>, key: &str) -> BTreeMap<String, String> {
     let members = members.object(key).unwrap_or_default();
     let list = members.0.iter().filter(|(name, _)| name != "__proto__");
-    list.filter_map(|(name, value)| Some((name.to_string(), serde_json::from_str(value.get()).ok()?))).collect()
+    list.filter_map(|(name, value)| Some((name.to_string(), serde_json::from_str(value.get()).ok()?)))
+        .collect()
 }
 
 /// 32 hexadecimal characters over the parts.
@@ -181,7 +190,11 @@ impl Packument {
     /// When the served content last changed. Never before the newest version, which is what pnpm relies on.
     pub(crate) fn modified(&self) -> &str {
         let newest = self.releases.iter().filter_map(|release| self.time.get(release.version.as_ref())).max();
-        self.time.get("modified").max(newest).or_else(|| self.time.get("created")).map_or(EPOCH, String::as_str)
+        self.time
+            .get("modified")
+            .max(newest)
+            .or_else(|| self.time.get("created"))
+            .map_or(EPOCH, String::as_str)
     }
 
     /// When the package was first published.
@@ -231,7 +244,8 @@ impl Packument {
             }
         }
         // The readme of another version would be a lie: latest has moved since.
-        let of_latest = self.notes.readme_of.as_deref().is_none_or(|version| version == latest.version.as_ref());
+        let of_latest =
+            self.notes.readme_of.as_deref().is_none_or(|version| version == latest.version.as_ref());
         object.member("readme", self.readme.as_deref().filter(|_| of_latest).unwrap_or_default());
     }
 

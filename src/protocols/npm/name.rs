@@ -14,10 +14,48 @@ const MAX_TAG: usize = 256;
 
 /// Names that Node keeps for itself: a package of such a name could never be required.
 const CORE_MODULES: &[&str] = &[
-    "assert", "async_hooks", "buffer", "child_process", "cluster", "console", "constants", "crypto", "dgram",
-    "diagnostics_channel", "dns", "domain", "events", "fs", "http", "http2", "https", "inspector", "module", "net", "os",
-    "path", "perf_hooks", "process", "punycode", "querystring", "readline", "repl", "stream", "string_decoder", "sys",
-    "timers", "tls", "trace_events", "tty", "url", "util", "v8", "vm", "wasi", "worker_threads", "zlib",
+    "assert",
+    "async_hooks",
+    "buffer",
+    "child_process",
+    "cluster",
+    "console",
+    "constants",
+    "crypto",
+    "dgram",
+    "diagnostics_channel",
+    "dns",
+    "domain",
+    "events",
+    "fs",
+    "http",
+    "http2",
+    "https",
+    "inspector",
+    "module",
+    "net",
+    "os",
+    "path",
+    "perf_hooks",
+    "process",
+    "punycode",
+    "querystring",
+    "readline",
+    "repl",
+    "stream",
+    "string_decoder",
+    "sys",
+    "timers",
+    "tls",
+    "trace_events",
+    "tty",
+    "url",
+    "util",
+    "v8",
+    "vm",
+    "wasi",
+    "worker_threads",
+    "zlib",
 ];
 
 /// A package's name, `widget` or `@acme/widget`, safe to be part of a storage key.
@@ -27,13 +65,15 @@ pub(crate) struct PackageName(String);
 impl PackageName {
     /// A name that may exist, by the rules for old packages.
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        check(text).map_err(|why| Error::invalid(format!("`{}` is no package name: {why}", printable(text))))?;
+        check(text)
+            .map_err(|why| Error::invalid(format!("`{}` is no package name: {why}", printable(text))))?;
         Ok(Self(text.to_owned()))
     }
 
     /// Whether a package of this name may be created now.
     pub(crate) fn check_new(&self) -> Result<()> {
-        let refuse = |why: &str| Err(Error::invalid(format!("`{self}` can't be the name of a new package: {why}")));
+        let refuse =
+            |why: &str| Err(Error::invalid(format!("`{self}` can't be the name of a new package: {why}")));
         if self.0.bytes().any(|byte| byte.is_ascii_uppercase()) {
             return refuse("it must be lower case");
         }
@@ -109,7 +149,8 @@ fn check(text: &str) -> Result<(), &'static str> {
     if !name.bytes().all(is_url_safe) {
         return Err("it has a character that is not URL-safe");
     }
-    if matches!(name.to_ascii_lowercase().as_str(), "node_modules" | "favicon.ico") && !text.starts_with('@') {
+    if matches!(name.to_ascii_lowercase().as_str(), "node_modules" | "favicon.ico") && !text.starts_with('@')
+    {
         return Err("the name is reserved");
     }
     Ok(())
@@ -164,13 +205,38 @@ mod tests {
         }
         let longer = "a".repeat(215);
         for bad in [
-            "", "-", ".", "..", ".a", "_a", "__proto__", "@a/b/c", "@/a", "@a/", "@a", "@a/.b", "@a/_b", "@.a/b", "a/b", "a b",
-            "a%2e", "a\\b", "\u{e4}", "node_modules", "favicon.ico", "a\0", "a:b", &longer,
+            "",
+            "-",
+            ".",
+            "..",
+            ".a",
+            "_a",
+            "__proto__",
+            "@a/b/c",
+            "@/a",
+            "@a/",
+            "@a",
+            "@a/.b",
+            "@a/_b",
+            "@.a/b",
+            "a/b",
+            "a b",
+            "a%2e",
+            "a\\b",
+            "\u{e4}",
+            "node_modules",
+            "favicon.ico",
+            "a\0",
+            "a:b",
+            &longer,
         ] {
             assert!(PackageName::parse(bad).is_err(), "{bad}");
         }
         let name = PackageName::parse("@acme/widget").unwrap();
-        assert_eq!((name.scope(), name.unscoped(), name.escaped().as_str()), (Some("acme"), "widget", "@acme%2fwidget"));
+        assert_eq!(
+            (name.scope(), name.unscoped(), name.escaped().as_str()),
+            (Some("acme"), "widget", "@acme%2fwidget")
+        );
     }
 
     #[test]
@@ -178,7 +244,9 @@ mod tests {
         for good in ["latest", "beta", "next-11", "v", "release"] {
             check_tag(good).unwrap();
         }
-        for bad in ["", "1", "1.0.0", "v1", "1.x", "*", "x", "^1.0.0", "a/b", "a b", "__proto__", "constructor"] {
+        for bad in
+            ["", "1", "1.0.0", "v1", "1.x", "*", "x", "^1.0.0", "a/b", "a b", "__proto__", "constructor"]
+        {
             assert!(check_tag(bad).is_err(), "{bad}");
         }
     }

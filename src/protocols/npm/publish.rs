@@ -5,15 +5,20 @@ use super::json::{self, Members};
 use super::manifest::{self, Submission, TarballFacts};
 use super::model::{Packument, Person};
 use super::name::PackageName;
-use crate::protocols::prelude::*;
 use super::representations::tarball_url;
 use super::upload::{self, Received, Tarball};
 use super::{Npm, access, keys, manage};
 use crate::config::Visibility;
+use crate::protocols::prelude::*;
 use crate::storage::Staged;
 
 /// `PUT /{pkg}`
-pub(crate) async fn put_package(npm: &Npm, cx: &Cx, name: &PackageName, mut request: Request) -> Result<Response> {
+pub(crate) async fn put_package(
+    npm: &Npm,
+    cx: &Cx,
+    name: &PackageName,
+    mut request: Request,
+) -> Result<Response> {
     if let Err(refusal) = access::require(cx, name, Action::Write).await {
         // A star comes to the same path and takes no more than to be logged in and to see the package.
         return manage::star_without_write(npm, cx, name, request, refusal).await;
@@ -70,7 +75,8 @@ async fn publish(cx: &Cx, name: &PackageName, body: &Members<'_>, tarball: Tarba
 /// Whether the packument names this very file for the version.
 async fn names_file(cx: &Cx, name: &PackageName, version: &str, file: &str) -> Result<bool> {
     let loaded: Option<Arc<Loaded<Packument>>> = cx.objects.document_revalidated(&keys::index(name)?).await?;
-    Ok(loaded.is_some_and(|loaded| loaded.document.notes.tarballs.get(version).is_some_and(|used| used == file)))
+    Ok(loaded
+        .is_some_and(|loaded| loaded.document.notes.tarballs.get(version).is_some_and(|used| used == file)))
 }
 
 /// Everything about the new version, once body and tarball are found to agree.

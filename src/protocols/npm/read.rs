@@ -4,18 +4,23 @@ use super::access;
 use super::error::not_found;
 use super::model::Packument;
 use super::name::{self, PackageName};
-use crate::protocols::prelude::*;
 use super::representations::{self, ABBREVIATED, FULL, Form, Representations};
 use super::{Npm, keys, version};
 use crate::core::conditional;
 use crate::core::negotiate;
 use crate::core::time::Timestamp;
+use crate::protocols::prelude::*;
 
 /// Clients must ask each time, or a version just published stays invisible: without a word from us npm guesses how long to keep it.
 const REVALIDATE: &str = "private, no-cache";
 
 /// `GET /{pkg}`
-pub(crate) async fn get_packument(npm: &Npm, cx: &Cx, name: &PackageName, request: &Request) -> Result<Response> {
+pub(crate) async fn get_packument(
+    npm: &Npm,
+    cx: &Cx,
+    name: &PackageName,
+    request: &Request,
+) -> Result<Response> {
     let editable = request.query.get("write") == Some("true");
     let loaded = load(cx, name, editable || wants_newest(request)).await?;
     let base = cx.mount.base_url();
@@ -29,7 +34,8 @@ pub(crate) async fn get_packument(npm: &Npm, cx: &Cx, name: &PackageName, reques
     let known = request.header(header::IF_NONE_MATCH).is_some_and(|tags| conditional::matches(tags, &tag));
     if known {
         let modified = Timestamp::parse_rfc3339(loaded.document.modified()).unwrap_or_default();
-        let response = Response::new(StatusCode::NOT_MODIFIED).header(header::LAST_MODIFIED, modified.http_date());
+        let response =
+            Response::new(StatusCode::NOT_MODIFIED).header(header::LAST_MODIFIED, modified.http_date());
         return Ok(describe(response, cx, name, &loaded, &tag));
     }
     let ready = npm.representations.get(name, &loaded, &base, form).await?;
@@ -103,11 +109,8 @@ pub(crate) async fn get_tag(cx: &Cx, name: &PackageName, tag: &str) -> Result<Re
 /// The packument, if it is there and the caller may read it; both failures look and take the same.
 pub(crate) async fn load(cx: &Cx, name: &PackageName, newest: bool) -> Result<Arc<Loaded<Packument>>> {
     let key = keys::index(name)?;
-    let loaded: Option<Arc<Loaded<Packument>>> = if newest {
-        cx.objects.document_revalidated(&key).await?
-    } else {
-        cx.objects.document(&key).await?
-    };
+    let loaded: Option<Arc<Loaded<Packument>>> =
+        if newest { cx.objects.document_revalidated(&key).await? } else { cx.objects.document(&key).await? };
     let own = loaded.as_ref().and_then(|loaded| loaded.document.notes.access);
     if !cx.allows(&access::package(cx, name), Action::Read, own).await? {
         return Err(access::hidden(cx));

@@ -11,8 +11,8 @@ use super::json::{Members, ObjectWriter};
 use super::keys;
 use super::model::{Packument, Release, short_hash};
 use super::name::PackageName;
-use crate::protocols::prelude::*;
 use crate::core::time::Timestamp;
+use crate::protocols::prelude::*;
 
 /// The media type of the abbreviated form.
 pub(crate) const ABBREVIATED: &str = "application/vnd.npm.install-v1+json";
@@ -21,9 +21,25 @@ pub(crate) const FULL: &str = "application/json";
 
 /// What the abbreviated form has of a version. `libc` is ours: without it pnpm asks for the full form of every optional dependency.
 const INSTALL_FIELDS: &[&str] = &[
-    "name", "version", "dependencies", "acceptDependencies", "optionalDependencies", "devDependencies", "bundleDependencies",
-    "bundledDependencies", "peerDependencies", "peerDependenciesMeta", "bin", "directories", "engines", "_hasShrinkwrap",
-    "hasInstallScript", "funding", "cpu", "os", "libc",
+    "name",
+    "version",
+    "dependencies",
+    "acceptDependencies",
+    "optionalDependencies",
+    "devDependencies",
+    "bundleDependencies",
+    "bundledDependencies",
+    "peerDependencies",
+    "peerDependenciesMeta",
+    "bin",
+    "directories",
+    "engines",
+    "_hasShrinkwrap",
+    "hasInstallScript",
+    "funding",
+    "cpu",
+    "os",
+    "libc",
 ];
 
 /// Which form.
@@ -127,7 +143,8 @@ fn make(name: &PackageName, packument: &Packument, base: &str, form: Form, time:
 
 /// The full packument, with its `_rev`, as it is edited and sent back.
 pub(crate) fn full(name: &PackageName, packument: &Packument, base: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(packument.releases.iter().map(|release| release.manifest.len() + 64).sum());
+    let mut out =
+        Vec::with_capacity(packument.releases.iter().map(|release| release.manifest.len() + 64).sum());
     let mut object = ObjectWriter::begin(&mut out);
     packument.write_head(&mut object);
     // `npm view` says who took a package away, and when, if there are no versions at all.
@@ -162,7 +179,12 @@ fn abbreviated(name: &PackageName, packument: &Packument, base: &str, time: bool
 }
 
 /// One version's manifest as it is served: tarball under our own URL, readme and empty deprecations left out; only `fields` if given.
-pub(crate) fn manifest(name: &PackageName, release: &Release, base: &str, fields: Option<&[&str]>) -> Vec<u8> {
+pub(crate) fn manifest(
+    name: &PackageName,
+    release: &Release,
+    base: &str,
+    fields: Option<&[&str]>,
+) -> Vec<u8> {
     let mut out = Vec::with_capacity(release.manifest.len() + 128);
     let mut object = ObjectWriter::begin(&mut out);
     for (key, value) in &Members::parse(&release.manifest).unwrap_or_default().0 {
@@ -173,7 +195,9 @@ pub(crate) fn manifest(name: &PackageName, release: &Release, base: &str, fields
             // Only ever true; npm asks for the tarball if the other is missing.
             "hasInstallScript" if value.get() != "true" => {}
             "deprecated" | "readme" | "_attachments" | "_sr" => {}
-            key if fields.is_none_or(|fields| fields.contains(&key)) => object.raw(key, value.get().as_bytes()),
+            key if fields.is_none_or(|fields| fields.contains(&key)) => {
+                object.raw(key, value.get().as_bytes())
+            }
             _ => {}
         }
     }

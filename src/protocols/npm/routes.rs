@@ -2,8 +2,8 @@
 
 use super::error::not_found;
 use super::name::PackageName;
-use crate::protocols::prelude::*;
 use super::{Npm, audit, download, login, manage, publish, read, search, tokens};
+use crate::protocols::prelude::*;
 
 /// A request that is understood.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
@@ -93,7 +93,9 @@ fn route<'a>(method: &Method, parts: &'a Parts<'a>) -> Option<Route<'a>> {
         // `@acme/widget/-/@acme/widget-1.0.0.tgz`: in old lockfiles, and what publish bodies name.
         (GET, ["pkg", "-", scope, file]) if parts.is_scope(scope) => Route::Tarball(pkg, file),
         (DELETE, ["pkg", "-", file, "-rev", _]) => Route::DeleteTarball(pkg, file),
-        (DELETE, ["pkg", "-", scope, file, "-rev", _]) if parts.is_scope(scope) => Route::DeleteTarball(pkg, file),
+        (DELETE, ["pkg", "-", scope, file, "-rev", _]) if parts.is_scope(scope) => {
+            Route::DeleteTarball(pkg, file)
+        }
         (GET, ["pkg", version]) => Route::Version(pkg, version),
 
         (GET, ["-", "package", "pkg", "dist-tags"]) => Route::Tags(pkg),
@@ -117,9 +119,10 @@ fn route<'a>(method: &Method, parts: &'a Parts<'a>) -> Option<Route<'a>> {
         (POST, ["-", "npm", "v1", "tokens"]) => Route::CreateToken,
         (DELETE, ["-", "npm", "v1", "tokens", "token", key]) => Route::DeleteToken(key),
         (POST, ["-", "npm", "v1", "security", "advisories", "bulk"]) => Route::AuditBulk,
-        (POST, ["-", "npm", "v1", "security", "audits"] | ["-", "npm", "v1", "security", "audits", "quick"]) => {
-            Route::AuditQuick
-        }
+        (
+            POST,
+            ["-", "npm", "v1", "security", "audits"] | ["-", "npm", "v1", "security", "audits", "quick"],
+        ) => Route::AuditQuick,
         _ => return None,
     })
 }
@@ -188,18 +191,25 @@ mod tests {
 
     #[test]
     fn every_form_of_a_path_is_understood() {
-        for path in ["/@acme%2fwidget", "/@acme%2Fwidget", "/@acme/widget", "/%40acme%2Fwidget", "//@acme//widget/"] {
+        for path in
+            ["/@acme%2fwidget", "/@acme%2Fwidget", "/@acme/widget", "/%40acme%2Fwidget", "//@acme//widget/"]
+        {
             assert_eq!(routed(&Method::GET, path), "Some(Packument(\"@acme/widget\"))", "{path}");
         }
         let tarball = "Some(Tarball(\"@acme/widget\", \"widget-1.0.0.tgz\"))";
-        for path in
-            ["/@acme%2fwidget/-/widget-1.0.0.tgz", "/@acme/widget/-/widget-1.0.0.tgz", "/@acme/widget/-/@acme/widget-1.0.0.tgz"]
-        {
+        for path in [
+            "/@acme%2fwidget/-/widget-1.0.0.tgz",
+            "/@acme/widget/-/widget-1.0.0.tgz",
+            "/@acme/widget/-/@acme/widget-1.0.0.tgz",
+        ] {
             assert_eq!(routed(&Method::GET, path), tarball, "{path}");
         }
         assert_eq!(routed(&Method::GET, "/@acme/widget/-/@evil/widget-1.0.0.tgz"), "None");
         assert_eq!(routed(&Method::GET, "/widget/1.0.0"), "Some(Version(\"widget\", \"1.0.0\"))");
-        assert_eq!(routed(&Method::GET, "/@acme%2fwidget/latest"), "Some(Version(\"@acme/widget\", \"latest\"))");
+        assert_eq!(
+            routed(&Method::GET, "/@acme%2fwidget/latest"),
+            "Some(Version(\"@acme/widget\", \"latest\"))"
+        );
         assert_eq!(
             routed(&Method::PUT, "/-/package/@acme%2fwidget/dist-tags/next"),
             "Some(SetTag(\"@acme/widget\", \"next\"))"

@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 
 use super::error::not_found;
 use super::json::Members;
+use super::keys;
 use super::model::Person;
 use super::name::PackageName;
 use crate::protocols::prelude::*;
-use super::keys;
 
 /// Most names that are looked at.
 const NAMES: usize = 20_000;
@@ -64,7 +64,9 @@ fn rank(name: &PackageName, words: &[String]) -> Option<u8> {
     let mut rank = 3;
     for word in words {
         let fits = if let Some(scope) = word.strip_prefix("scope:") {
-            name.scope().is_some_and(|own| own.eq_ignore_ascii_case(scope.trim_start_matches('@'))).then_some(3)
+            name.scope()
+                .is_some_and(|own| own.eq_ignore_ascii_case(scope.trim_start_matches('@')))
+                .then_some(3)
         } else if *word == lower || *word == unscoped {
             Some(3)
         } else if lower.starts_with(word.as_str()) || unscoped.starts_with(word.as_str()) {
@@ -86,7 +88,8 @@ async fn list(cx: &Cx) -> Result<(Vec<PackageName>, bool)> {
             let left = NAMES.saturating_sub(names.len());
             let (inner, more_inner) = folders(cx, &keys::scope(scope)?, left).await?;
             more |= more_inner;
-            names.extend(inner.iter().filter_map(|name| PackageName::parse(&format!("{folder}/{name}")).ok()));
+            names
+                .extend(inner.iter().filter_map(|name| PackageName::parse(&format!("{folder}/{name}")).ok()));
         } else {
             names.extend(PackageName::parse(&folder));
         }
@@ -143,7 +146,9 @@ async fn found(cx: &Cx, name: PackageName) -> Result<Option<Value>> {
                 object.insert(key.to_owned(), Value::from(text));
             }
         }
-        if let Some(author) = members.object("author").and_then(|author| author.text("name")).or_else(|| members.text("author")) {
+        if let Some(author) =
+            members.object("author").and_then(|author| author.text("name")).or_else(|| members.text("author"))
+        {
             object.insert("author".to_owned(), json!({ "name": author }));
         }
     }
@@ -161,7 +166,8 @@ fn person(person: &Person) -> Value {
 }
 
 fn links(cx: &Cx, name: &PackageName, members: &Members<'_>) -> Value {
-    let url = |key: &str| members.object(key).and_then(|object| object.text("url")).or_else(|| members.text(key));
+    let url =
+        |key: &str| members.object(key).and_then(|object| object.text("url")).or_else(|| members.text(key));
     let mut links = serde_json::Map::new();
     links.insert("npm".to_owned(), Value::from(format!("{}/{name}", cx.mount.base_url())));
     for (key, value) in
@@ -173,7 +179,6 @@ fn links(cx: &Cx, name: &PackageName, members: &Members<'_>) -> Value {
     }
     Value::Object(links)
 }
-
 
 #[cfg(test)]
 mod tests {

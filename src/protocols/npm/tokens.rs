@@ -6,10 +6,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::error::SAY_AS_IS;
-use crate::protocols::prelude::*;
 use super::{NAME, Npm, body, login};
 use crate::auth::{Credentials, TokenInfo, TokenOptions};
 use crate::core::secret::Secret;
+use crate::protocols::prelude::*;
 
 /// What npm sends: up to 10 `readonly`, since 11 names, days and permissions.
 #[derive(Deserialize)]
@@ -49,7 +49,8 @@ pub(crate) async fn list(cx: &Cx, request: &Request) -> Result<Response> {
     let objects: Vec<Value> = tokens.iter().skip(page.saturating_mul(size)).take(size).map(shown).collect();
     let more = page.saturating_add(1).saturating_mul(size) < tokens.len();
     // npm goes to `next` as it is.
-    let next = more.then(|| format!("{}/-/npm/v1/tokens?perPage={size}&page={}", cx.mount.base_url(), page + 1));
+    let next =
+        more.then(|| format!("{}/-/npm/v1/tokens?perPage={size}&page={}", cx.mount.base_url(), page + 1));
     let answer = json!({ "objects": objects, "total": tokens.len(), "urls": next.map_or(json!({}), |next| json!({ "next": next })) });
     Ok(Response::json(StatusCode::OK, &answer).static_header(header::CACHE_CONTROL, "no-store"))
 }
@@ -96,13 +97,16 @@ pub(crate) async fn create(npm: &Npm, cx: &Cx, mut request: Request) -> Result<R
 /// A read-only token changes nothing, its owner's tokens least of all.
 fn may_manage(cx: &Cx) -> Result<()> {
     if cx.identity.token().is_some_and(|token| token.readonly) {
-        return Err(Error::denied("this token is read-only; managing tokens needs one that may write, or the password"));
+        return Err(Error::denied(
+            "this token is read-only; managing tokens needs one that may write, or the password",
+        ));
     }
     Ok(())
 }
 
 fn options(cx: &Cx, wanted: &NewToken) -> Result<TokenOptions> {
-    let unprocessable = |why: &str| Err(Error::new(Kind::Unprocessable, format!("the token can't be made: {why}")));
+    let unprocessable =
+        |why: &str| Err(Error::new(Kind::Unprocessable, format!("the token can't be made: {why}")));
     if wanted.bypass_2fa {
         return unprocessable("there is no second factor here to get past");
     }
@@ -115,14 +119,19 @@ fn options(cx: &Cx, wanted: &NewToken) -> Result<TokenOptions> {
         Some("read-write") => wanted.readonly.unwrap_or(false),
         Some(_) => return unprocessable("its permission must be read-only or read-write"),
     };
-    let names = wanted.scopes.iter().map(|scope| format!("@{}/*", scope.trim_start_matches('@').trim_end_matches("/*")));
+    let names = wanted
+        .scopes
+        .iter()
+        .map(|scope| format!("@{}/*", scope.trim_start_matches('@').trim_end_matches("/*")));
     let names: Vec<String> = wanted.packages.iter().cloned().chain(names).collect();
     let granular = wanted.packages_and_scopes_permission.is_some() && !wanted.packages_all;
     if granular && names.is_empty() {
         return unprocessable("it names no packages and no scopes");
     }
     let actions: &[&str] = if readonly { &["read"] } else { &["read", "write"] };
-    let grant = |name: &String| actions.iter().map(move |action| format!("npm:package:{name}:{action}")).collect::<Vec<_>>();
+    let grant = |name: &String| {
+        actions.iter().map(move |action| format!("npm:package:{name}:{action}")).collect::<Vec<_>>()
+    };
     let scopes = if wanted.packages_all { Vec::new() } else { names.iter().flat_map(grant).collect() };
     let days = wanted.expires.map(|days| Duration::from_secs(days.min(36_500) * 86_400));
     Ok(TokenOptions {

@@ -4,15 +4,15 @@
 use futures_util::StreamExt;
 
 use super::body::{self, Coding};
-use super::inspect::{Inspected, Inspector};
 use super::decode::Gunzip;
+use super::inspect::{Inspected, Inspector};
 use super::intake::{Event, IntakeLimits, Splitter};
 use super::manifest::attachment_version;
 use super::name::PackageName;
-use crate::protocols::prelude::*;
 use super::{Npm, keys};
 use crate::core::archive::{ArchiveLimits, TarGz};
 use crate::core::body::GivenJson;
+use crate::protocols::prelude::*;
 use crate::storage::{Staged, Writer};
 
 /// Largest piece that is worked on at once; a piece of gzip may become a thousand times as much.
@@ -43,7 +43,12 @@ pub(crate) struct Tarball {
 }
 
 /// Reads the body of `request`.
-pub(crate) async fn receive(npm: &Npm, cx: &Cx, name: &PackageName, request: &mut Request) -> Result<Received> {
+pub(crate) async fn receive(
+    npm: &Npm,
+    cx: &Cx,
+    name: &PackageName,
+    request: &mut Request,
+) -> Result<Received> {
     let coding = body::coding(request)?;
     let limits = IntakeLimits {
         document: npm.limits.packument,
@@ -59,13 +64,16 @@ pub(crate) async fn receive(npm: &Npm, cx: &Cx, name: &PackageName, request: &mu
     match body {
         Body::Json(given) => {
             let GivenJson { text, attachments } = given;
-            for (attachment, data) in attachments.into_iter().filter(|(name, _)| !name.ends_with(".sigstore")) {
+            for (attachment, data) in attachments.into_iter().filter(|(name, _)| !name.ends_with(".sigstore"))
+            {
                 machine = given_attachment(machine, &mut sink, &attachment, data).await?;
                 machine.given = true;
             }
             machine = feed(machine, &mut sink, text).await?;
         }
-        Body::Form(_) => return Err(Error::new(Kind::UnsupportedMedia, "a package is published as JSON, not as a form")),
+        Body::Form(_) => {
+            return Err(Error::new(Kind::UnsupportedMedia, "a package is published as JSON, not as a form"));
+        }
         body => {
             let mut stream = body.into_stream()?;
             while let Some(chunk) = stream.next().await {
@@ -122,7 +130,9 @@ async fn given_attachment(
     let document = machine.splitter.clone_limits();
     let mut machine = machine;
     let own = std::mem::replace(&mut machine.splitter, document);
-    for piece in [Bytes::from(format!("{{\"_attachments\":{{{key}:{{\"data\":\"")), data, Bytes::from_static(b"\"}}}")] {
+    for piece in
+        [Bytes::from(format!("{{\"_attachments\":{{{key}:{{\"data\":\"")), data, Bytes::from_static(b"\"}}}")]
+    {
         machine = feed(machine, sink, piece).await?;
     }
     machine.splitter = own;

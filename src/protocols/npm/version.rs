@@ -29,7 +29,10 @@ pub(crate) fn require(text: &str) -> Result<String> {
 
 fn parse(text: &str) -> Option<semver::Version> {
     let version = semver::Version::parse(text).ok()?;
-    [version.major, version.minor, version.patch].iter().all(|number| *number <= MAX_NUMBER).then_some(version)
+    [version.major, version.minor, version.patch]
+        .iter()
+        .all(|number| *number <= MAX_NUMBER)
+        .then_some(version)
 }
 
 /// Whether a text can be read as a range, such as `1`, `^1.0.0` or `*`.
@@ -91,8 +94,19 @@ mod tests {
         }
         let long = format!("1.0.0-{}", "a".repeat(256));
         for bad in [
-            "", "latest", "1", "1.0", "01.0.0", "1.0.0-01", "1.0.0-", "../../1.0.0", "1.0.0/..", "1.0.0.0", "9007199254740992.0.0",
-            "1.0.0 2.0.0", &long,
+            "",
+            "latest",
+            "1",
+            "1.0",
+            "01.0.0",
+            "1.0.0-01",
+            "1.0.0-",
+            "../../1.0.0",
+            "1.0.0/..",
+            "1.0.0.0",
+            "9007199254740992.0.0",
+            "1.0.0 2.0.0",
+            &long,
         ] {
             assert_eq!(clean(bad), None, "{bad}");
         }

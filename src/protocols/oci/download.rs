@@ -16,7 +16,12 @@ const MAX_RANGES: usize = 1000;
 const TYPE: &str = "application/octet-stream";
 
 /// `GET`, `HEAD /v2/<name>/blobs/<digest>`.
-pub(super) async fn get_blob(call: &Call<'_>, name: &Name, digest: &str, request: &Request) -> Result<Response> {
+pub(super) async fn get_blob(
+    call: &Call<'_>,
+    name: &Name,
+    digest: &str,
+    request: &Request,
+) -> Result<Response> {
     call.authorize(name, Action::Pull).await?;
     let digest = name::digest(digest)?;
     let Some(size) = call.visible(name, &digest).await? else { return Err(error::blob_unknown(&digest)) };
@@ -72,7 +77,8 @@ fn several_ranges(
     };
     let parts: Vec<(Bytes, ByteRange)> = ranges.iter().map(|range| (part_head(range), *range)).collect();
     let end = Bytes::from(format!("\r\n--{boundary}--\r\n"));
-    let length = parts.iter().map(|(head, range)| head.len() as u64 + range.len()).sum::<u64>() + end.len() as u64;
+    let length =
+        parts.iter().map(|(head, range)| head.len() as u64 + range.len()).sum::<u64>() + end.len() as u64;
     let (objects, key, info) = (call.cx.objects.clone(), key.clone(), info.clone());
     let bodies = stream::iter(parts).then(move |(head, range)| {
         let (objects, key, info) = (objects.clone(), key.clone(), info.clone());

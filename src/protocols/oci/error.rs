@@ -44,15 +44,20 @@ pub(super) fn upload_invalid(message: impl Into<Cow<'static, str>>) -> Error {
 
 /// The same for a session that never was, is over, or is somebody else's.
 pub(super) fn upload_unknown() -> Error {
-    Error::not_found("there is no such upload in this repository: it is finished, expired, or was never begun")
-        .with_code("BLOB_UPLOAD_UNKNOWN")
+    Error::not_found(
+        "there is no such upload in this repository: it is finished, expired, or was never begun",
+    )
+    .with_code("BLOB_UPLOAD_UNKNOWN")
 }
 
 /// 416 for a chunk that does not go on where the session stands.
 pub(super) fn out_of_order(stored: u64) -> Error {
-    Error::new(Kind::Range, format!("this chunk is out of order: {stored} bytes are stored; go on behind them"))
-        .with_code("BLOB_UPLOAD_INVALID")
-        .with_header(header::RANGE, &range(stored))
+    Error::new(
+        Kind::Range,
+        format!("this chunk is out of order: {stored} bytes are stored; go on behind them"),
+    )
+    .with_code("BLOB_UPLOAD_INVALID")
+    .with_header(header::RANGE, &range(stored))
 }
 
 /// `Range` of an upload: `0-<last byte>`, and `0-0` also for nothing. Not the syntax of RFC 9110.
@@ -97,7 +102,12 @@ fn default_code(kind: Kind) -> &'static str {
 
 /// `{"errors":[{code, message, detail?}]}`. A detail that is a list of digests becomes one entry per digest, as clients list what is missing.
 pub(super) fn render(error: &Error) -> Response {
-    respond(error.status(), error.code().unwrap_or_else(|| default_code(error.kind())), error.public_message(), error.detail())
+    respond(
+        error.status(),
+        error.code().unwrap_or_else(|| default_code(error.kind())),
+        error.public_message(),
+        error.detail(),
+    )
 }
 
 /// The answer for a status that no kind of error has.

@@ -128,7 +128,8 @@ impl Call<'_> {
 
     /// Writes a small object of ours; equal bytes over equal bytes.
     pub(super) async fn put_own(&self, key: &Key, value: &Value) -> Result<()> {
-        let options = PutOptions { content_type: Some("application/json".to_owned()), ..PutOptions::default() };
+        let options =
+            PutOptions { content_type: Some("application/json".to_owned()), ..PutOptions::default() };
         let bytes = Bytes::from(value.to_string());
         self.cx.objects.put(key, bytes, options, &ObjectInfo::default()).await.map(|_| ())
     }
@@ -189,7 +190,8 @@ impl Call<'_> {
         loop {
             let (page, next) = self.manifest_page(name, after).await?;
             found |= !page.is_empty();
-            let work: Vec<_> = page.into_iter().map(|digest| self.adopt_manifest(name, digest).boxed()).collect();
+            let work: Vec<_> =
+                page.into_iter().map(|digest| self.adopt_manifest(name, digest).boxed()).collect();
             stream::iter(work).buffer_unordered(PARALLEL).try_collect::<()>().await?;
             if next.is_none() {
                 return Ok(found);

@@ -78,7 +78,9 @@ impl Call<'_> {
         let tokens = self.offers_tokens();
         let (message, reason) = match &self.identity {
             Identity::Anonymous => ("log in first", None),
-            Identity::Rejected => ("the credentials are wrong, expired or revoked; log in again", Some("invalid_token")),
+            Identity::Rejected => {
+                ("the credentials are wrong, expired or revoked; log in again", Some("invalid_token"))
+            }
             Identity::Known(_) if self.basic || !tokens => {
                 return Error::denied("this account may not do that here").with_code("DENIED");
             }
@@ -120,7 +122,8 @@ pub(super) async fn check(call: &Call<'_>) -> Result<Response> {
         Identity::Known(_) => true,
         Identity::Rejected => false,
         Identity::Anonymous => {
-            !call.cx.auth.has_private(NAME) && call.allows(&call.cx.resource("repository", "*"), Action::Push).await?
+            !call.cx.auth.has_private(NAME)
+                && call.allows(&call.cx.resource("repository", "*"), Action::Push).await?
         }
     };
     if open { Ok(Response::ok("application/json", "{}")) } else { Err(call.refuse("")) }
@@ -145,10 +148,13 @@ pub(super) async fn post_token(call: &Call<'_>, mut request: Request) -> Result<
         Some("password") => by_password(call, &request, get("username"), get("password")).await?,
         None => call.identity.clone(),
         Some(_) => {
-            return Err(Error::invalid("`grant_type` is `password` or `refresh_token`").with_code("UNSUPPORTED"));
+            return Err(
+                Error::invalid("`grant_type` is `password` or `refresh_token`").with_code("UNSUPPORTED")
+            );
         }
     };
-    let scopes: Vec<&str> = form.iter().filter(|(key, _)| key == "scope").map(|(_, value)| value.as_str()).collect();
+    let scopes: Vec<&str> =
+        form.iter().filter(|(key, _)| key == "scope").map(|(_, value)| value.as_str()).collect();
     issue(call, &identity, &scopes, get("access_type") == Some("offline")).await
 }
 
@@ -185,7 +191,8 @@ async fn read_form(body: Body, limit: u64) -> Result<Vec<(String, String)>> {
             let Ok(Value::Object(members)) = serde_json::from_slice(&json.text) else {
                 return Err(Error::invalid("a token request is a form").with_code("UNSUPPORTED"));
             };
-            let fields = members.into_iter().filter_map(|(name, value)| Some((name, value.as_str()?.to_owned())));
+            let fields =
+                members.into_iter().filter_map(|(name, value)| Some((name, value.as_str()?.to_owned())));
             Ok(fields.collect())
         }
         body => {
@@ -201,7 +208,8 @@ async fn issue(call: &Call<'_>, identity: &Identity, scopes: &[&str], offline: b
         return Err(Error::not_found("there are no bearer tokens here; use Basic").with_code("UNSUPPORTED"));
     }
     if matches!(identity, Identity::Rejected) {
-        return Err(Error::new(Kind::Unauthorized, "the user name, password or token is wrong").with_code("UNAUTHORIZED"));
+        return Err(Error::new(Kind::Unauthorized, "the user name, password or token is wrong")
+            .with_code("UNAUTHORIZED"));
     }
     let mut unified = Vec::new();
     let mut granted = Vec::new();
@@ -290,7 +298,12 @@ mod tests {
             .collect();
         assert_eq!(
             text,
-            ["registry:catalog:*", "repository:all:pull,push,delete", "repository:k/one:pull,push", "repository:p:pull"]
+            [
+                "registry:catalog:*",
+                "repository:all:pull,push,delete",
+                "repository:k/one:pull,push",
+                "repository:p:pull"
+            ]
         );
     }
 }

@@ -22,7 +22,11 @@ pub(super) async fn delete_manifest(call: &Call<'_>, name: &Name, reference: &st
 
 /// Whether clients may delete at all (`features.delete`).
 fn switched_on(call: &Call<'_>) -> Result<()> {
-    if call.oci.config.feature("delete", true) { Ok(()) } else { Err(error::method_not_allowed("GET, HEAD, PUT")) }
+    if call.oci.config.feature("delete", true) {
+        Ok(())
+    } else {
+        Err(error::method_not_allowed("GET, HEAD, PUT"))
+    }
 }
 
 async fn delete_tag(call: &Call<'_>, name: &Name, tag: &str) -> Result<()> {
@@ -41,7 +45,8 @@ async fn change_tags(
     digest: &Digest,
     remove: impl Fn(&mut TagList) -> bool + Send + Sync + 'static,
 ) -> Result<()> {
-    let change = move |list: &mut TagList| Ok(if remove(list) { Edit::Changed(()) } else { Edit::Unchanged(()) });
+    let change =
+        move |list: &mut TagList| Ok(if remove(list) { Edit::Changed(()) } else { Edit::Unchanged(()) });
     let info = manifests::info(name, reference, digest);
     call.cx.objects.update::<TagList, _, _>(&keys::tags(name)?, &info, change).await
 }

@@ -26,8 +26,14 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    pub(super) fn new(bytes: Bytes, media_type: &'static str, manifest: Option<&Manifest>, complete: bool) -> Self {
-        let references = manifest.map(|manifest| manifest.references().map(|one| one.digest.clone()).collect());
+    pub(super) fn new(
+        bytes: Bytes,
+        media_type: &'static str,
+        manifest: Option<&Manifest>,
+        complete: bool,
+    ) -> Self {
+        let references =
+            manifest.map(|manifest| manifest.references().map(|one| one.digest.clone()).collect());
         Self { bytes, media_type, references: references.unwrap_or_default(), complete }
     }
 
@@ -57,7 +63,12 @@ pub(super) fn info(name: &Name, reference: &str, digest: &Digest) -> ObjectInfo 
 
 impl Call<'_> {
     /// A manifest by digest. `named` if a tag names it, or a listing: then it is there, and bytes in memory are as good as stored ones.
-    pub(super) async fn manifest(&self, name: &Name, digest: &Digest, named: bool) -> Result<Option<Arc<Stored>>> {
+    pub(super) async fn manifest(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        named: bool,
+    ) -> Result<Option<Arc<Stored>>> {
         let id = (name.clone(), digest.clone());
         let known = &self.oci.known.manifests;
         let key = keys::manifest(name, digest)?;
@@ -73,7 +84,9 @@ impl Call<'_> {
             return Ok(None);
         }
         let info = info(name, &digest.to_string(), digest);
-        let Some(found) = self.cx.objects.read(&key, GetOptions::default(), &info).await? else { return Ok(None) };
+        let Some(found) = self.cx.objects.read(&key, GetOptions::default(), &info).await? else {
+            return Ok(None);
+        };
         let complete = found.meta.user.contains_key(COMPLETE);
         let content_type = found.meta.content_type;
         let body = Body::stream(found.body, Some(found.meta.size));
@@ -91,7 +104,12 @@ impl Call<'_> {
         let stored = Arc::new(stored);
         // Whoever has the manifest asks for its blobs next. What it had to have when it was pushed is visible; what may be absent, or was
         // never checked, is not taken on trust, since anybody can name any digest there.
-        for one in manifest.iter().filter(|_| complete).flat_map(|manifest| &manifest.blobs).filter(|one| !one.foreign) {
+        for one in manifest
+            .iter()
+            .filter(|_| complete)
+            .flat_map(|manifest| &manifest.blobs)
+            .filter(|one| !one.foreign)
+        {
             self.remember_link(name, &one.digest, one.size);
         }
         known.insert(id, (Arc::clone(&stored), self.cx.clock.now()));
@@ -104,7 +122,13 @@ impl Call<'_> {
     }
 
     /// Lists a manifest among the referrers of its subject.
-    pub(super) async fn put_referrer(&self, name: &Name, manifest: &Manifest, digest: &Digest, size: u64) -> Result<()> {
+    pub(super) async fn put_referrer(
+        &self,
+        name: &Name,
+        manifest: &Manifest,
+        digest: &Digest,
+        size: u64,
+    ) -> Result<()> {
         let Some(subject) = &manifest.subject else { return Ok(()) };
         self.put_own(&keys::referrer(name, subject, digest)?, &manifest.as_referrer(digest, size)).await
     }
@@ -125,7 +149,8 @@ impl Call<'_> {
         let mut after = None;
         loop {
             let (page, next) = self.manifest_page(name, after).await?;
-            let checks: Vec<_> = page.into_iter().map(|one| self.references(name, one, digest).boxed()).collect();
+            let checks: Vec<_> =
+                page.into_iter().map(|one| self.references(name, one, digest).boxed()).collect();
             let mut checks = stream::iter(checks).buffer_unordered(PARALLEL);
             while let Some(hit) = checks.try_next().await? {
                 if hit.is_some() {

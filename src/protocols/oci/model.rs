@@ -99,7 +99,9 @@ impl Manifest {
             .map_err(|error| manifest_invalid(format!("this is no manifest: {error}")))?;
         // One that can be read in two ways is read differently by the next tool (CVE-2021-41190).
         if raw.manifests.is_some() && (raw.layers.is_some() || raw.config.is_some()) {
-            return Err(manifest_invalid("a manifest has either `manifests`, or `config` and `layers`, never both"));
+            return Err(manifest_invalid(
+                "a manifest has either `manifests`, or `config` and `layers`, never both",
+            ));
         }
         let (media_type, shape) = media_type(content_type, raw.media_type.as_deref())?;
         if shape != Shape::Artifact && raw.schema_version != Some(json!(2)) {
@@ -109,7 +111,9 @@ impl Manifest {
             return Err(manifest_invalid("an index needs a list `manifests`"));
         }
         if shape != Shape::Index && raw.manifests.is_some() {
-            return Err(manifest_invalid(format!("`manifests` belongs into an index, not into {media_type}")));
+            return Err(manifest_invalid(format!(
+                "`manifests` belongs into an index, not into {media_type}"
+            )));
         }
         if shape == Shape::Image && raw.config.is_none() {
             return Err(manifest_invalid("an image manifest needs a `config`"));
@@ -199,7 +203,9 @@ fn media_type(header: Option<&str>, member: Option<&str>) -> Result<(&'static st
         }
     };
     TYPES.into_iter().find(|(known, _)| *known == name).ok_or_else(|| {
-        manifest_invalid("this type of manifest is not taken: push an OCI image manifest or index, or Docker's schema 2")
+        manifest_invalid(
+            "this type of manifest is not taken: push an OCI image manifest or index, or Docker's schema 2",
+        )
     })
 }
 
@@ -261,7 +267,8 @@ mod tests {
         assert!(parse(&empty, OCI_INDEX).unwrap().children.is_empty());
         let data = json!({"mediaType": "a/b", "size": 2, "data": "e30=", "digest": Digest::sha256(b"{}").to_string()});
         assert!(parse(&with(&json!({ "config": data, "org.custom": 1 })), OCI_IMAGE).is_ok());
-        let artifact = json!({ "mediaType": OCI_ARTIFACT, "artifactType": "a/b", "blobs": [descriptor("a/b", "x")] });
+        let artifact =
+            json!({ "mediaType": OCI_ARTIFACT, "artifactType": "a/b", "blobs": [descriptor("a/b", "x")] });
         assert_eq!(parse(&artifact, OCI_ARTIFACT).unwrap().blobs.len(), 1);
     }
 
@@ -296,10 +303,14 @@ mod tests {
     fn a_referrer_is_typed_by_its_config_unless_it_says_itself() {
         let digest = Digest::sha256(b"m");
         let subject = descriptor(OCI_IMAGE, "subject");
-        let manifest = parse(&with(&json!({ "subject": subject, "annotations": {"k": "v"} })), OCI_IMAGE).unwrap();
+        let manifest =
+            parse(&with(&json!({ "subject": subject, "annotations": {"k": "v"} })), OCI_IMAGE).unwrap();
         assert_eq!(manifest.subject, Some(Digest::sha256(b"subject")));
         let entry = manifest.as_referrer(&digest, 9);
-        assert_eq!((entry["artifactType"].as_str(), entry["annotations"]["k"].as_str()), (Some("application/x"), Some("v")));
+        assert_eq!(
+            (entry["artifactType"].as_str(), entry["annotations"]["k"].as_str()),
+            (Some("application/x"), Some("v"))
+        );
         let manifest = parse(&with(&json!({ "artifactType": "a/z" })), OCI_IMAGE).unwrap();
         assert_eq!(manifest.as_referrer(&digest, 9)["artifactType"], "a/z");
         let index = json!({ "schemaVersion": 2, "manifests": [], "subject": subject });

@@ -130,12 +130,21 @@ mod tests {
 
     #[test]
     fn names_follow_the_grammar() {
-        for good in ["a", "library/nginx", "a.b_c__d-e---f/0", "docker.io/library/nginx", "a/blobs/uploads", "tags/list"]
-        {
+        for good in [
+            "a",
+            "library/nginx",
+            "a.b_c__d-e---f/0",
+            "docker.io/library/nginx",
+            "a/blobs/uploads",
+            "tags/list",
+        ] {
             assert!(Name::parse(good).is_some(), "{good}");
         }
         let long = "a".repeat(256);
-        for bad in ["", "A", "a/", "/a", "a//b", "-a", "a-", "a..b", "a___b", "a._b", "a b", "_", "a/_", "..", "ä", &long] {
+        for bad in [
+            "", "A", "a/", "/a", "a//b", "-a", "a-", "a..b", "a___b", "a._b", "a b", "_", "a/_", "..", "ä",
+            &long,
+        ] {
             assert!(Name::parse(bad).is_none(), "{bad}");
         }
     }

@@ -62,7 +62,10 @@ pub(super) async fn put_manifest(
 }
 
 /// The tags to set: that of the path, or every `tag=` beside a digest. Too many are 414, as the specification has it.
-fn wanted_tags(reference: &Reference, request: &Request) -> Result<std::result::Result<Vec<String>, Response>> {
+fn wanted_tags(
+    reference: &Reference,
+    request: &Request,
+) -> Result<std::result::Result<Vec<String>, Response>> {
     if let Reference::Tag(tag) = reference {
         return Ok(Ok(vec![tag.clone()]));
     }
@@ -90,10 +93,13 @@ async fn receive(call: &Call<'_>, reference: &Reference, request: &mut Request) 
              body parser, or pass `rawBody`",
         ));
     }
-    let bytes = body.into_bytes("the manifest", call.oci.limits.manifest).await.map_err(|error| match error.kind() {
-        Kind::Aborted | Kind::Invalid => error.with_code("MANIFEST_INVALID"),
-        _ => error,
-    })?;
+    let bytes =
+        body.into_bytes("the manifest", call.oci.limits.manifest).await.map_err(|error| {
+            match error.kind() {
+                Kind::Aborted | Kind::Invalid => error.with_code("MANIFEST_INVALID"),
+                _ => error,
+            }
+        })?;
     let wanted = match reference {
         Reference::Digest(digest) => Some(digest.clone()),
         Reference::Tag(_) => None,
@@ -102,7 +108,9 @@ async fn receive(call: &Call<'_>, reference: &Reference, request: &mut Request) 
         let algorithm = wanted.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
         let digest = Digest::of(algorithm, &bytes);
         if wanted.is_some_and(|wanted| wanted != digest) {
-            return Err(error::digest_invalid(format!("the manifest hashes to {digest}, not to the digest in the path")));
+            return Err(error::digest_invalid(format!(
+                "the manifest hashes to {digest}, not to the digest in the path"
+            )));
         }
         let manifest = Manifest::parse(&bytes, content_type.as_deref())?;
         Ok(Pushed { bytes, digest, manifest, complete: false })
@@ -125,18 +133,26 @@ async fn check_references(call: &Call<'_>, name: &Name, manifest: &Manifest) -> 
     let missing: Vec<_> = found.iter().filter(|(_, size)| size.is_none()).map(|(one, _)| one).collect();
     if !missing.is_empty() && !call.oci.config.feature("sparseImages", false) {
         let detail: Vec<_> = missing.iter().map(|one| json!({ "digest": one.digest.to_string() })).collect();
-        return Err(Error::invalid("the manifest references what is not in this repository; push that first")
-            .with_code("MANIFEST_BLOB_UNKNOWN")
-            .with_detail(detail.into()));
+        return Err(Error::invalid(
+            "the manifest references what is not in this repository; push that first",
+        )
+        .with_code("MANIFEST_BLOB_UNKNOWN")
+        .with_detail(detail.into()));
     }
     match found.iter().find(|(one, size)| size.is_some_and(|size| size != one.size)) {
         None => Ok(missing.is_empty()),
-        Some((one, _)) => Err(error::manifest_invalid(format!("the size given for {} is not its size", one.digest))),
+        Some((one, _)) => {
+            Err(error::manifest_invalid(format!("the size given for {} is not its size", one.digest)))
+        }
     }
 }
 
 /// The size of what a descriptor names, if it is in the repository: a blob, or for a child of an index a manifest.
-async fn present<'a>(call: &Call<'_>, name: &Name, one: &'a Descriptor) -> Result<(&'a Descriptor, Option<u64>)> {
+async fn present<'a>(
+    call: &Call<'_>,
+    name: &Name,
+    one: &'a Descriptor,
+) -> Result<(&'a Descriptor, Option<u64>)> {
     if let Some(size) = call.linked(name, &one.digest).await? {
         return Ok((one, Some(size)));
     }
@@ -145,18 +161,30 @@ async fn present<'a>(call: &Call<'_>, name: &Name, one: &'a Descriptor) -> Resul
 }
 
 async fn store(call: &Call<'_>, name: &Name, reference: &Reference, pushed: &Pushed) -> Result<()> {
-    let info = manifests::info(name, &reference.to_string(), &pushed.digest).content_type(pushed.manifest.media_type);
+    let info = manifests::info(name, &reference.to_string(), &pushed.digest)
+        .content_type(pushed.manifest.media_type);
     let options = manifests::options(pushed.manifest.media_type, pushed.complete);
     let key = keys::manifest(name, &pushed.digest)?;
     call.cx.objects.put(&key, pushed.bytes.clone(), options, &info).await?;
-    let stored = Stored::new(pushed.bytes.clone(), pushed.manifest.media_type, Some(&pushed.manifest), pushed.complete);
+    let stored = Stored::new(
+        pushed.bytes.clone(),
+        pushed.manifest.media_type,
+        Some(&pushed.manifest),
+        pushed.complete,
+    );
     let seen = (Arc::new(stored), call.cx.clock.now());
     call.oci.known.manifests.insert((name.clone(), pushed.digest.clone()), seen);
     Ok(())
 }
 
 /// Points all the tags at the manifest, or none. `If-Match` and `If-None-Match` guard the tag of the path.
-async fn set_tags(call: &Call<'_>, name: &Name, tags: &[String], pushed: &Pushed, request: &Request) -> Result<()> {
+async fn set_tags(
+    call: &Call<'_>,
+    name: &Name,
+    tags: &[String],
+    pushed: &Pushed,
+    request: &Request,
+) -> Result<()> {
     if tags.is_empty() {
         return Ok(());
     }
@@ -167,13 +195,17 @@ async fn set_tags(call: &Call<'_>, name: &Name, tags: &[String], pushed: &Pushed
         for tag in &wanted {
             let current = list.get(tag);
             let names = |header: &str| {
-                current.is_some_and(|current| conditional::matches(header, &ETag::strong(&current.to_string())))
+                current
+                    .is_some_and(|current| conditional::matches(header, &ETag::strong(&current.to_string())))
             };
             let moved = if_match.as_deref().is_some_and(|header| !names(header))
                 || if_none_match.as_deref().is_some_and(names);
             // A change may run again and find its own effect: that is no conflict.
             if moved && current != Some(&digest) {
-                return Err(Error::new(Kind::Precondition, format!("the tag {tag} is not where the condition says")));
+                return Err(Error::new(
+                    Kind::Precondition,
+                    format!("the tag {tag} is not where the condition says"),
+                ));
             }
         }
         let mut changed = false;

@@ -33,7 +33,8 @@ pub(super) async fn get_manifest(call: &Call<'_>, name: &Name, reference: &str) 
         Err(error) if reference.contains(':') => return Err(error),
         Err(_) => return Err(error::manifest_unknown(&"of this name")),
     };
-    let stored = call.manifest(name, &digest, tagged).await?.ok_or_else(|| error::manifest_unknown(&digest))?;
+    let stored =
+        call.manifest(name, &digest, tagged).await?.ok_or_else(|| error::manifest_unknown(&digest))?;
     let text = digest.to_string();
     let cache = if tagged { "no-cache" } else { call.immutable(name) };
     Ok(Response::ok(stored.media_type, stored.bytes.clone())
@@ -82,7 +83,12 @@ pub(super) async fn list_repositories(call: &Call<'_>, request: &Request) -> Res
     Ok(page.link(call, response, "_catalog", &list, more))
 }
 
-async fn collect(call: &Call<'_>, prefix: &Prefix, name_of: fn(&Key) -> Option<Name>, into: &mut BTreeSet<Name>) -> Result<()> {
+async fn collect(
+    call: &Call<'_>,
+    prefix: &Prefix,
+    name_of: fn(&Key) -> Option<Name>,
+    into: &mut BTreeSet<Name>,
+) -> Result<()> {
     let mut after = None;
     loop {
         let page = call.cx.objects.list(prefix, after.as_deref(), PAGE, false).await?;
@@ -106,7 +112,8 @@ pub(super) async fn list_referrers(
     let filters: Vec<&str> = request.query.all("artifactType").filter(|text| !text.is_empty()).collect();
     let prefix = keys::referrers(name, &subject)?;
     let last = request.query.get("last").and_then(Digest::parse);
-    let mut after = last.map(|last| keys::referrer(name, &subject, &last)).transpose()?.map(|key| key.to_string());
+    let mut after =
+        last.map(|last| keys::referrer(name, &subject, &last)).transpose()?.map(|key| key.to_string());
     let mut entries: Vec<Value> = Vec::new();
     let mut size = 0;
     let mut next = None;
@@ -132,7 +139,8 @@ pub(super) async fn list_referrers(
         }
     }
     let index = json!({ "schemaVersion": 2, "mediaType": model::OCI_INDEX, "manifests": entries });
-    let mut response = Response::json(StatusCode::OK, &index).static_header(header::CONTENT_TYPE, model::OCI_INDEX);
+    let mut response =
+        Response::json(StatusCode::OK, &index).static_header(header::CONTENT_TYPE, model::OCI_INDEX);
     if !filters.is_empty() {
         response = response.header("oci-filters-applied", "artifactType");
     }
@@ -192,7 +200,11 @@ impl Page {
             Some(text) if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() => {
                 text.parse().unwrap_or(MAX_PAGE).min(MAX_PAGE)
             }
-            Some(_) => return Err(Error::invalid("`n` is a number of entries").with_code("PAGINATION_NUMBER_INVALID")),
+            Some(_) => {
+                return Err(
+                    Error::invalid("`n` is a number of entries").with_code("PAGINATION_NUMBER_INVALID")
+                );
+            }
         };
         Ok(Self { count, last: request.query.get("last").map(str::to_owned) })
     }
@@ -203,7 +215,8 @@ impl Page {
 
     /// The entries of this page, and whether there are more. Asking for none gets none, and no next page.
     fn cut<'a>(&self, entries: impl Iterator<Item = &'a str>) -> (Vec<&'a str>, bool) {
-        let mut list: Vec<_> = entries.filter(|entry| self.wants(entry)).take(self.count.saturating_add(1)).collect();
+        let mut list: Vec<_> =
+            entries.filter(|entry| self.wants(entry)).take(self.count.saturating_add(1)).collect();
         let more = self.count > 0 && list.len() > self.count;
         list.truncate(self.count);
         (list, more)

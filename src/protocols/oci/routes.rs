@@ -18,20 +18,34 @@ pub(super) async fn dispatch(call: &Call<'_>, path: &Segments, request: Request)
         ("GET", ["_catalog"]) => read::list_repositories(call, &request).await,
         ("GET", ["_oci", "ext", "discover"]) => read::list_extensions(call).await,
 
-        ("GET", [name @ .., "tags", "list"]) if !name.is_empty() => read::list_tags(call, &repo(name)?, &request).await,
-        ("GET", [name @ .., "referrers", digest]) => read::list_referrers(call, &repo(name)?, digest, &request).await,
+        ("GET", [name @ .., "tags", "list"]) if !name.is_empty() => {
+            read::list_tags(call, &repo(name)?, &request).await
+        }
+        ("GET", [name @ .., "referrers", digest]) => {
+            read::list_referrers(call, &repo(name)?, digest, &request).await
+        }
 
-        ("GET", [name @ .., "manifests", reference]) => read::get_manifest(call, &repo(name)?, reference).await,
-        ("PUT", [name @ .., "manifests", reference]) => publish::put_manifest(call, &repo(name)?, reference, request).await,
-        ("DELETE", [name @ .., "manifests", reference]) => manage::delete_manifest(call, &repo(name)?, reference).await,
+        ("GET", [name @ .., "manifests", reference]) => {
+            read::get_manifest(call, &repo(name)?, reference).await
+        }
+        ("PUT", [name @ .., "manifests", reference]) => {
+            publish::put_manifest(call, &repo(name)?, reference, request).await
+        }
+        ("DELETE", [name @ .., "manifests", reference]) => {
+            manage::delete_manifest(call, &repo(name)?, reference).await
+        }
 
         ("POST", [name @ .., "blobs", "uploads"]) => upload::start(call, &repo(name)?, request).await,
         ("GET", [name @ .., "blobs", "uploads", id]) => upload::status(call, &repo(name)?, id).await,
-        ("PATCH", [name @ .., "blobs", "uploads", id]) => upload::append(call, &repo(name)?, id, request).await,
+        ("PATCH", [name @ .., "blobs", "uploads", id]) => {
+            upload::append(call, &repo(name)?, id, request).await
+        }
         ("PUT", [name @ .., "blobs", "uploads", id]) => upload::finish(call, &repo(name)?, id, request).await,
         ("DELETE", [name @ .., "blobs", "uploads", id]) => upload::cancel(call, &repo(name)?, id).await,
 
-        ("GET", [name @ .., "blobs", digest]) => download::get_blob(call, &repo(name)?, digest, &request).await,
+        ("GET", [name @ .., "blobs", digest]) => {
+            download::get_blob(call, &repo(name)?, digest, &request).await
+        }
         ("DELETE", [name @ .., "blobs", digest]) => manage::delete_blob(call, &repo(name)?, digest).await,
 
         (_, path) => Err(no_route(path)),

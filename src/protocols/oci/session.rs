@@ -96,8 +96,11 @@ impl Held {
             ..Session::default()
         };
         let held = Self::of(call, id::uuid(), session);
-        let options = PutOptions { condition: Condition::Absent, content_type: None, ..PutOptions::default() };
-        held.objects.put(&held.key()?, Document::serialize(&held.session)?, options, &ObjectInfo::default()).await?;
+        let options =
+            PutOptions { condition: Condition::Absent, content_type: None, ..PutOptions::default() };
+        held.objects
+            .put(&held.key()?, Document::serialize(&held.session)?, options, &ObjectInfo::default())
+            .await?;
         Ok(held)
     }
 
@@ -162,7 +165,8 @@ impl Held {
 
     /// Writes down how far a long request has come: what a process that dies now loses. Keeps the turn, or takes it.
     pub(super) async fn checkpoint(&mut self, writer: &mut Writer) -> Result<()> {
-        let Some(state) = writer.checkpoint().await?.filter(|state| state.length() > self.session.stored()) else {
+        let Some(state) = writer.checkpoint().await?.filter(|state| state.length() > self.session.stored())
+        else {
             return Ok(());
         };
         let before = self.session.writer.clone();
@@ -182,7 +186,11 @@ impl Held {
         if let Some(before) = before
             && let Err(error) = before.release(&self.objects, now).await
         {
-            tracing::debug!(error = error.message(), causes = error.causes(), "bytes of an upload stay until they are swept");
+            tracing::debug!(
+                error = error.message(),
+                causes = error.causes(),
+                "bytes of an upload stay until they are swept"
+            );
         }
     }
 
@@ -223,7 +231,11 @@ impl Held {
             discard(writer).await
         };
         if let Err(error) = given {
-            tracing::warn!(error = error.message(), causes = error.causes(), "a broken upload was not put back in order");
+            tracing::warn!(
+                error = error.message(),
+                causes = error.causes(),
+                "a broken upload was not put back in order"
+            );
         }
     }
 
@@ -239,7 +251,11 @@ impl Held {
             Err(error) => Err(error),
         };
         if let Err(error) = closed {
-            tracing::warn!(error = error.message(), causes = error.causes(), "a finished upload session stays until it is swept");
+            tracing::warn!(
+                error = error.message(),
+                causes = error.causes(),
+                "a finished upload session stays until it is swept"
+            );
         }
     }
 
@@ -260,7 +276,11 @@ pub(super) async fn discard(writer: Writer) -> Result<()> {
 /// Removes suspended bytes. What can't be removed now is swept by the store.
 async fn throw_away(objects: &Objects, state: &WriterState) {
     if let Err(error) = state.discard(objects).await {
-        tracing::debug!(error = error.message(), causes = error.causes(), "an upload's bytes stay until they are swept");
+        tracing::debug!(
+            error = error.message(),
+            causes = error.causes(),
+            "an upload's bytes stay until they are swept"
+        );
     }
 }
 

@@ -106,7 +106,14 @@ mod tests {
     #[test]
     fn twice_and_too_deep_are_refused() {
         assert!(parse(br#"{"a":{"b":[1,-2,1.5,null,true,"x"]}}"#).is_ok());
-        for bad in [&br#"{"a":1,"a":1}"#[..], br#"{"x":[{"a":1,"\u0061":2}]}"#, b"{} {}", b"\"\xff\"", b"", b"{\"a\":1"] {
+        for bad in [
+            &br#"{"a":1,"a":1}"#[..],
+            br#"{"x":[{"a":1,"\u0061":2}]}"#,
+            b"{} {}",
+            b"\"\xff\"",
+            b"",
+            b"{\"a\":1",
+        ] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
         let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);

@@ -54,7 +54,8 @@ pub(super) fn code(response: &TestResponse) -> String {
 /// Pushes a blob in one request and answers its digest.
 pub(super) async fn push_blob(registry: &TestRegistry, name: &str, bytes: &[u8]) -> String {
     let digest = sha256(bytes);
-    let answer = registry.send(post(&format!("/v2/{name}/blobs/uploads/?digest={digest}")).body(bytes.to_vec())).await;
+    let answer =
+        registry.send(post(&format!("/v2/{name}/blobs/uploads/?digest={digest}")).body(bytes.to_vec())).await;
     assert_eq!(answer.status, 201, "{answer:?}");
     digest
 }
@@ -74,7 +75,9 @@ pub(super) fn image(config: &[u8], layer: &[u8]) -> Value {
 
 pub(super) fn put_manifest(name: &str, reference: &str, manifest: &Value) -> TestRequest {
     let kind = manifest["mediaType"].as_str().unwrap_or(IMAGE).to_owned();
-    put(&format!("/v2/{name}/manifests/{reference}")).header("content-type", &kind).body(manifest.to_string().into_bytes())
+    put(&format!("/v2/{name}/manifests/{reference}"))
+        .header("content-type", &kind)
+        .body(manifest.to_string().into_bytes())
 }
 
 /// Pushes an image with its blobs under a tag and answers its digest.

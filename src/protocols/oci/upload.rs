@@ -24,7 +24,8 @@ pub(super) async fn start(call: &Call<'_>, name: &Name, mut request: Request) ->
         None => call.authorize(name, Action::Push).await?,
     }
     if let Some(wanted) = mount.as_deref().and_then(Digest::parse)
-        && let Some(size) = find_source(call, from.as_ref(), request.query.get("from").is_some(), &wanted).await?
+        && let Some(size) =
+            find_source(call, from.as_ref(), request.query.get("from").is_some(), &wanted).await?
     {
         call.link(name, &wanted, size).await?;
         return Ok(created(call, name, &wanted));
@@ -48,7 +49,12 @@ pub(super) async fn start(call: &Call<'_>, name: &Name, mut request: Request) ->
 }
 
 /// The size of a blob that may be mounted. A source that is not there or that the caller may not pull is no error: the client uploads then.
-async fn find_source(call: &Call<'_>, from: Option<&Name>, named: bool, wanted: &Digest) -> Result<Option<u64>> {
+async fn find_source(
+    call: &Call<'_>,
+    from: Option<&Name>,
+    named: bool,
+    wanted: &Digest,
+) -> Result<Option<u64>> {
     match from {
         Some(from) if call.may_pull(from).await? => call.linked(from, wanted).await,
         None if !named => Ok(call.find_holder(wanted).await?.map(|(_, size)| size)),
@@ -213,7 +219,11 @@ impl Incoming {
     }
 
     /// Takes everything in, noting now and then in the session how far it is.
-    async fn into(mut self, writer: &mut Writer, mut held: Option<&mut Held>) -> std::result::Result<(), Broken> {
+    async fn into(
+        mut self,
+        writer: &mut Writer,
+        mut held: Option<&mut Held>,
+    ) -> std::result::Result<(), Broken> {
         let mut noted = writer.length();
         while let Some(chunk) = self.stream.next().await {
             let chunk = chunk.map_err(Broken::Body)?;
@@ -235,13 +245,20 @@ fn chunk_range(header: &str) -> Option<(u64, u64)> {
     let header = header.trim();
     let header = header.strip_prefix("bytes").map_or(header, |rest| rest.trim_start_matches([' ', '=']));
     let (start, end) = header.split('/').next()?.split_once('-')?;
-    let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
+    let number = |text: &str| {
+        text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten()
+    };
     let (start, end) = (number(start)?, number(end)?);
     (start <= end && end < u64::MAX).then_some((start, end))
 }
 
 /// A whole blob in one body, straight to its final key.
-async fn receive_whole(objects: &Objects, name: &Name, wanted: &Digest, incoming: Incoming) -> Result<Durable> {
+async fn receive_whole(
+    objects: &Objects,
+    name: &Name,
+    wanted: &Digest,
+    incoming: Incoming,
+) -> Result<Durable> {
     let mut writer = objects.writer(Some(&keys::blob(wanted)?), &[wanted.algorithm()], incoming.length)?;
     let received = incoming.into(&mut writer, None).await;
     if let Err(Broken::Body(error) | Broken::Other(error)) = received {
@@ -314,7 +331,8 @@ async fn expect(staged: Staged, wanted: &Digest) -> Result<Staged> {
 async fn publish(staged: Staged, name: &Name, wanted: &Digest, condition: Condition) -> Result<Durable> {
     let size = staged.digests().length;
     let staged = expect(staged, wanted).await?;
-    let info = ObjectInfo::of(name.as_str()).digest(wanted.to_string()).content_type("application/octet-stream");
+    let info =
+        ObjectInfo::of(name.as_str()).digest(wanted.to_string()).content_type("application/octet-stream");
     // That it is there already is as good: equal digests are equal bytes.
     staged.publish(&keys::blob(wanted)?, condition, info.content_type.as_deref(), &info).await?;
     Ok(Durable { size })

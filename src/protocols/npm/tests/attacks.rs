@@ -35,20 +35,56 @@ async fn documents_that_contradict_themselves() {
     let attachment = "widget-1.0.0.tgz";
     let cases: Vec<(&str, TestRequest, &str)> = vec![
         ("another name", change(&|body| body["name"] = json!("other")), "sent to widget"),
-        ("another name inside", change(&|body| body["versions"]["1.0.0"]["name"] = json!("other")), "another package"),
-        ("another version inside", change(&|body| body["versions"]["1.0.0"]["version"] = json!("2.0.0")), "another version"),
+        (
+            "another name inside",
+            change(&|body| body["versions"]["1.0.0"]["name"] = json!("other")),
+            "another package",
+        ),
+        (
+            "another version inside",
+            change(&|body| body["versions"]["1.0.0"]["version"] = json!("2.0.0")),
+            "another version",
+        ),
         ("no version", change(&|body| body["versions"] = json!({})), "exactly one version"),
         ("two versions", change(&|body| body["versions"]["2.0.0"] = json!({})), "exactly one version"),
         ("manifest is a list", change(&|body| body["versions"]["1.0.0"] = json!([])), "no object"),
-        ("wrong integrity", change(&|body| body["versions"]["1.0.0"]["dist"]["integrity"] = json!("sha512-AAAA")), "integrity"),
-        ("wrong shasum", change(&|body| body["versions"]["1.0.0"]["dist"]["shasum"] = json!("0000")), "shasum"),
-        ("wrong length", change(&|body| body["_attachments"][attachment]["length"] = json!(1)), "bytes and not 1"),
+        (
+            "wrong integrity",
+            change(&|body| body["versions"]["1.0.0"]["dist"]["integrity"] = json!("sha512-AAAA")),
+            "integrity",
+        ),
+        (
+            "wrong shasum",
+            change(&|body| body["versions"]["1.0.0"]["dist"]["shasum"] = json!("0000")),
+            "shasum",
+        ),
+        (
+            "wrong length",
+            change(&|body| body["_attachments"][attachment]["length"] = json!(1)),
+            "bytes and not 1",
+        ),
         ("no base64", change(&|body| body["_attachments"][attachment]["data"] = json!("AAA A")), "base64"),
         ("empty data", change(&|body| body["_attachments"][attachment]["data"] = json!("")), "empty"),
-        ("data is no text", change(&|body| body["_attachments"][attachment]["data"] = json!(["AAAA"])), "needs a tarball"),
-        ("a tag that is a range", change(&|body| body["dist-tags"] = json!({ "1.0.0": "1.0.0" })), "dist-tag"),
-        ("prototype tag", change(&|body| body["dist-tags"] = json!({ "constructor": "1.0.0" })), "constructor"),
-        ("prototype anywhere", change(&|body| body["versions"]["1.0.0"]["x"] = json!({ "__proto__": 1 })), "__proto__"),
+        (
+            "data is no text",
+            change(&|body| body["_attachments"][attachment]["data"] = json!(["AAAA"])),
+            "needs a tarball",
+        ),
+        (
+            "a tag that is a range",
+            change(&|body| body["dist-tags"] = json!({ "1.0.0": "1.0.0" })),
+            "dist-tag",
+        ),
+        (
+            "prototype tag",
+            change(&|body| body["dist-tags"] = json!({ "constructor": "1.0.0" })),
+            "constructor",
+        ),
+        (
+            "prototype anywhere",
+            change(&|body| body["versions"]["1.0.0"]["x"] = json!({ "__proto__": 1 })),
+            "__proto__",
+        ),
     ];
     for (what, request, says) in cases {
         let status = if what == "data is no text" { 404 } else { 400 };
@@ -65,7 +101,13 @@ async fn documents_that_contradict_themselves() {
         body["versions"] = json!({ version: manifest });
         refused(&registry, version, put(&body), 400, "no semantic version").await;
     }
-    for name in ["other-1.0.0.tgz", "../widget-1.0.0.tgz", "widget-2.0.0.tgz", "widget-1.0.0.tar", "widget-latest.tgz"] {
+    for name in [
+        "other-1.0.0.tgz",
+        "../widget-1.0.0.tgz",
+        "widget-2.0.0.tgz",
+        "widget-1.0.0.tar",
+        "widget-latest.tgz",
+    ] {
         let mut body = package.body();
         let attachment = body["_attachments"][attachment].take();
         body["_attachments"] = json!({ name: attachment });
@@ -76,11 +118,19 @@ async fn documents_that_contradict_themselves() {
     refused(&registry, "two tarballs", put(&two), 400, "exactly one tarball").await;
     let text = package.body().to_string();
     let twice = format!("{},\"name\":\"widget\"}}", text.trim_end_matches('}').to_owned() + "}}");
-    refused(&registry, "a key twice", TestRequest::put("/npm/widget").body(twice.into_bytes()), 400, "twice").await;
+    refused(&registry, "a key twice", TestRequest::put("/npm/widget").body(twice.into_bytes()), 400, "twice")
+        .await;
     let deep = format!("{{\"x\":{}{}}}", "[".repeat(100), "]".repeat(100));
     refused(&registry, "deep", TestRequest::put("/npm/widget").body(deep.into_bytes()), 400, "").await;
     for nonsense in ["", "x", "[]", "{", "null"] {
-        refused(&registry, nonsense, TestRequest::put("/npm/widget").body(nonsense.as_bytes().to_vec()), 400, "").await;
+        refused(
+            &registry,
+            nonsense,
+            TestRequest::put("/npm/widget").body(nonsense.as_bytes().to_vec()),
+            400,
+            "",
+        )
+        .await;
     }
     assert!(registry.keys(true).await.is_empty());
 }
@@ -97,7 +147,10 @@ async fn tarballs_that_are_not_what_they_should_be() {
         tgz(&files)
     };
     let other = |name: &str, version: &str| {
-        tgz(&[("package/package.json".to_owned(), json!({ "name": name, "version": version }).to_string().into_bytes())])
+        tgz(&[(
+            "package/package.json".to_owned(),
+            json!({ "name": name, "version": version }).to_string().into_bytes(),
+        )])
     };
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
         ("no gzip", b"plain".to_vec(), "gzip"),
@@ -166,11 +219,14 @@ async fn a_body_that_breaks_off_never_looks_complete() {
     for cut in [1, 100, text.len() / 2, text.len() - 1] {
         let piece = Bytes::copy_from_slice(&text[..cut]);
         let broken = vec![Ok(piece.clone()), Err(Error::new(Kind::Aborted, "the client went away"))];
-        let request = TestRequest::put("/npm/widget").body(Body::stream(stream::iter(broken), Some(text.len() as u64)));
+        let request =
+            TestRequest::put("/npm/widget").body(Body::stream(stream::iter(broken), Some(text.len() as u64)));
         refused(&registry, "broken", request, 400, "went away").await;
-        let short = TestRequest::put("/npm/widget").body(Body::stream(stream::iter(vec![Ok(piece.clone())]), Some(text.len() as u64)));
+        let short = TestRequest::put("/npm/widget")
+            .body(Body::stream(stream::iter(vec![Ok(piece.clone())]), Some(text.len() as u64)));
         refused(&registry, "short", short, 400, "shorter").await;
-        let unannounced = TestRequest::put("/npm/widget").body(Body::stream(stream::iter(vec![Ok(piece)]), None));
+        let unannounced =
+            TestRequest::put("/npm/widget").body(Body::stream(stream::iter(vec![Ok(piece)]), None));
         refused(&registry, "unannounced", unannounced, 400, "").await;
     }
 }
@@ -179,8 +235,18 @@ async fn a_body_that_breaks_off_never_looks_complete() {
 async fn names_and_paths() {
     let registry = TestRegistry::new().await;
     for path in [
-        "/npm/..%2f..%2fetc", "/npm/%2e%2e/x", "/npm/a%5cb", "/npm/a%00", "/npm/.hidden", "/npm/_private", "/npm/__proto__",
-        "/npm/UPPER", "/npm/@%2fa", "/npm/http", "/npm/a%252fb", "/npm/node_modules",
+        "/npm/..%2f..%2fetc",
+        "/npm/%2e%2e/x",
+        "/npm/a%5cb",
+        "/npm/a%00",
+        "/npm/.hidden",
+        "/npm/_private",
+        "/npm/__proto__",
+        "/npm/UPPER",
+        "/npm/@%2fa",
+        "/npm/http",
+        "/npm/a%252fb",
+        "/npm/node_modules",
     ] {
         let mut body = Package::new("widget", "1.0.0").body();
         body["name"] = json!(path.trim_start_matches("/npm/"));
@@ -193,9 +259,15 @@ async fn names_and_paths() {
     assert!(registry.keys(true).await.is_empty());
     // Two packages, one name but for its case.
     for name in ["JSONStream", "jsonstream"] {
-        let index = format!(r#"{{"name":"{name}","dist-tags":{{"latest":"1.0.0"}},"versions":{{"1.0.0":{{"name":"{name}","version":"1.0.0"}}}}}}"#);
+        let index = format!(
+            r#"{{"name":"{name}","dist-tags":{{"latest":"1.0.0"}},"versions":{{"1.0.0":{{"name":"{name}","version":"1.0.0"}}}}}}"#
+        );
         let key = crate::storage::Key::new(format!("npm/packages/{name}/index.json")).unwrap();
-        registry.store.put(&key, Bytes::from(index).into(), crate::storage::PutOptions::default()).await.unwrap();
+        registry
+            .store
+            .put(&key, Bytes::from(index).into(), crate::storage::PutOptions::default())
+            .await
+            .unwrap();
         publish(&registry, name, "1.0.1").await;
     }
     assert_eq!(packument(&registry, "JSONStream").await["name"], "JSONStream");

@@ -45,7 +45,12 @@ async fn each_call(part_size: u64, package: &Package) {
             let used = bench.faulty.calls() - start;
             bench.faulty.heal();
             let what = format!("{fault:?} at call {call}: {:?}", bench.faulty.names());
-            assert!(answer.status == 201 || answer.status >= 500, "{what}: {} {}", answer.status, answer.text());
+            assert!(
+                answer.status == 201 || answer.status >= 500,
+                "{what}: {} {}",
+                answer.status,
+                answer.text()
+            );
             let fresh = bench.fresh().await;
             check_whole(&fresh, "widget").await;
             let document = packument(&fresh, "widget").await;

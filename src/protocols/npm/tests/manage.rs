@@ -38,7 +38,10 @@ async fn tags_take_a_version_in_every_form() {
         assert_eq!(tag.json(), "1.0.0");
     }
     let tags = registry.send(TestRequest::get(path)).await.json();
-    assert_eq!(tags, json!({ "latest": "1.0.0", "t0": "1.0.0", "t1": "1.0.0", "t2": "1.0.0", "t3": "1.0.0", "t4": "1.0.0" }));
+    assert_eq!(
+        tags,
+        json!({ "latest": "1.0.0", "t0": "1.0.0", "t1": "1.0.0", "t2": "1.0.0", "t3": "1.0.0", "t4": "1.0.0" })
+    );
 
     let put = |tag: &str, body: &'static str| TestRequest::put(&format!("{path}/{tag}")).body(body);
     for (tag, body, status) in [
@@ -54,7 +57,10 @@ async fn tags_take_a_version_in_every_form() {
     }
     assert_eq!(registry.send(put("beta", "\"1.0.0\"").token("reader")).await.status, 403);
     assert_eq!(registry.send(put("beta", "\"1.0.0\"").anonymous()).await.status, 401);
-    assert_eq!(registry.send(TestRequest::put("/npm/-/package/none/dist-tags/beta").body("\"1.0.0\"")).await.status, 404);
+    assert_eq!(
+        registry.send(TestRequest::put("/npm/-/package/none/dist-tags/beta").body("\"1.0.0\"")).await.status,
+        404
+    );
 
     assert_eq!(registry.send(delete(&format!("{path}/t0"))).await.status, 200);
     assert_eq!(registry.send(delete(&format!("{path}/t0"))).await.status, 404);
@@ -80,7 +86,8 @@ async fn a_deprecation_changes_nothing_else() {
     registry.send(TestRequest::put("/npm/-/package/widget/dist-tags/beta").body("\"1.0.0\"")).await;
     registry.clock.advance(Duration::from_mins(1));
     sent["versions"]["1.0.0"]["deprecated"] = json!("too old");
-    sent["versions"]["1.0.0"]["dist"] = json!({ "tarball": "http://evil.example.com", "integrity": "sha512-x" });
+    sent["versions"]["1.0.0"]["dist"] =
+        json!({ "tarball": "http://evil.example.com", "integrity": "sha512-x" });
     sent["versions"]["9.9.9"] = json!({ "deprecated": "x" });
     sent["versions"].as_object_mut().unwrap().remove("1.1.0");
     sent["dist-tags"] = json!({});
@@ -90,7 +97,10 @@ async fn a_deprecation_changes_nothing_else() {
     assert_eq!((answer.status, &answer.json()["ok"]), (201, &json!(true)));
     let after = packument(&registry, "widget").await;
     assert_eq!(after["versions"]["1.0.0"]["deprecated"], "too old");
-    assert_eq!(after["versions"].as_object().unwrap().keys().collect::<Vec<_>>(), ["1.0.0", "1.1.0", "1.2.0"]);
+    assert_eq!(
+        after["versions"].as_object().unwrap().keys().collect::<Vec<_>>(),
+        ["1.0.0", "1.1.0", "1.2.0"]
+    );
     assert_eq!(after["versions"]["1.0.0"]["dist"], before["versions"]["1.0.0"]["dist"]);
     assert_eq!(after["dist-tags"], json!({ "latest": "1.2.0", "beta": "1.0.0" }));
     assert_eq!(after["maintainers"], before["maintainers"]);
@@ -110,7 +120,10 @@ async fn a_deprecation_changes_nothing_else() {
     assert_eq!(registry.send(TestRequest::put("/npm/widget").json(&unknown)).await.status, 404);
     assert_eq!(registry.send(TestRequest::put("/npm/widget").token("reader").json(&sent)).await.status, 403);
     assert_eq!(registry.send(TestRequest::put("/npm/nothing").json(&sent)).await.status, 404);
-    assert_eq!(registry.send(TestRequest::put("/npm/widget").json(&json!({ "name": "widget" }))).await.status, 400);
+    assert_eq!(
+        registry.send(TestRequest::put("/npm/widget").json(&json!({ "name": "widget" }))).await.status,
+        400
+    );
 }
 
 #[tokio::test]
@@ -125,7 +138,10 @@ async fn owners_are_changed_and_nothing_else() {
     let two = json!([{ "name": "admin", "email": "" }, { "name": "eve", "email": "eve@example.com" }]);
     assert_eq!(registry.send(put(two.clone())).await.status, 201);
     let document = packument(&registry, "widget").await;
-    assert_eq!((&document["maintainers"], &document["versions"]["1.0.0"]["version"]), (&two, &json!("1.0.0")));
+    assert_eq!(
+        (&document["maintainers"], &document["versions"]["1.0.0"]["version"]),
+        (&two, &json!("1.0.0"))
+    );
     assert_eq!(registry.send(put(json!([]))).await.status, 400);
     assert_eq!(registry.send(put(two).token("reader")).await.status, 403);
 }
@@ -135,7 +151,9 @@ async fn a_star_is_ones_own_and_needs_no_right_to_write() {
     let registry = TestRegistry::new().await;
     publish(&registry, "widget", "1.0.0").await;
     let put = |user: &str, users: Value| {
-        TestRequest::put("/npm/widget").token(&format!("user:{user}")).json(&json!({ "_id": "widget", "_rev": "1-x", "users": users }))
+        TestRequest::put("/npm/widget")
+            .token(&format!("user:{user}"))
+            .json(&json!({ "_id": "widget", "_rev": "1-x", "users": users }))
     };
     assert_eq!(registry.send(put("bob", json!({ "bob": true, "eve": true }))).await.status, 201);
     assert_eq!(packument(&registry, "widget").await["users"], json!({ "bob": true }));
@@ -146,7 +164,10 @@ async fn a_star_is_ones_own_and_needs_no_right_to_write() {
     // Neither a publish nor a deprecation passes as a star.
     assert_eq!(registry.send(Package::new("widget", "2.0.0").put().token("user:bob")).await.status, 403);
     let mixed = json!({ "users": { "bob": true }, "versions": { "1.0.0": { "deprecated": "x" } } });
-    assert_eq!(registry.send(TestRequest::put("/npm/widget").token("user:bob").json(&mixed)).await.status, 403);
+    assert_eq!(
+        registry.send(TestRequest::put("/npm/widget").token("user:bob").json(&mixed)).await.status,
+        403
+    );
     assert_eq!(packument(&registry, "widget").await["users"], json!({ "eve": true }));
 }
 
@@ -178,7 +199,9 @@ async fn one_version_is_unpublished() {
     let keys = registry.keys(false).await;
     assert!(!keys.iter().any(|key| key.contains("1.1.0")), "{keys:?}");
     // The version never comes back: lockfiles name its hash.
-    for package in [Package::new("@acme/widget", "1.1.0"), Package::new("@acme/widget", "1.1.0").file("x", "y")] {
+    for package in
+        [Package::new("@acme/widget", "1.1.0"), Package::new("@acme/widget", "1.1.0").file("x", "y")]
+    {
         let again = registry.send(package.put()).await;
         assert_eq!(error_of(&again), "You cannot publish over the previously published versions: 1.1.0.");
         assert_eq!(again.status, 403);
@@ -208,7 +231,10 @@ async fn a_whole_package_is_unpublished() {
     assert_eq!(registry.send(Package::new("widget", "1.0.0").put()).await.status, 403);
     publish(&registry, "widget", "2.0.0").await;
     let document = packument(&registry, "widget").await;
-    assert_eq!((&document["dist-tags"], document["time"].get("unpublished")), (&json!({ "latest": "2.0.0" }), None));
+    assert_eq!(
+        (&document["dist-tags"], document["time"].get("unpublished")),
+        (&json!({ "latest": "2.0.0" }), None)
+    );
     assert_eq!(registry.send(delete("/npm/nothing/-rev/1-x")).await.status, 404);
 }
 
@@ -222,7 +248,9 @@ async fn search_says_what_is_there() {
     for name in ["@acme/pad", "@acme/other", "zebra"] {
         publish(&registry, name, "1.0.0").await;
     }
-    let search = async |query: &str| registry.send(TestRequest::get(&format!("/npm/-/v1/search?{query}"))).await.json();
+    let search = async |query: &str| {
+        registry.send(TestRequest::get(&format!("/npm/-/v1/search?{query}"))).await.json()
+    };
     let names = |answer: &Value| -> Vec<String> {
         let objects = answer["objects"].as_array().unwrap();
         objects.iter().map(|one| one["package"]["name"].as_str().unwrap().to_owned()).collect()
@@ -233,10 +261,14 @@ async fn search_says_what_is_there() {
     let package = &pads["objects"][1]["package"];
     assert_eq!(package["maintainers"], json!([{ "username": "admin", "email": "" }]));
     assert_eq!(package["publisher"]["username"], "admin");
-    for (field, value) in [("scope", "unscoped"), ("version", "1.0.0"), ("description", "pads"), ("license", "MIT")] {
+    for (field, value) in
+        [("scope", "unscoped"), ("version", "1.0.0"), ("description", "pads"), ("license", "MIT")]
+    {
         assert_eq!(package[field], value);
     }
-    assert!(package["date"].is_string() && package["keywords"].is_array() && package["links"]["npm"].is_string());
+    assert!(
+        package["date"].is_string() && package["keywords"].is_array() && package["links"]["npm"].is_string()
+    );
     let page = search("text=&size=1&from=1").await;
     assert_eq!((names(&page).len(), &page["total"]), (1, &json!(4)));
     assert_eq!(names(&search("text=scope:acme").await), ["@acme/other", "@acme/pad"]);

@@ -73,7 +73,8 @@ impl Package {
         }
         let mut files = vec![("package.json".to_owned(), self.package_json().to_string().into_bytes())];
         files.extend(self.files.clone());
-        let files: Vec<_> = files.iter().map(|(path, content)| (format!("package/{path}"), content.clone())).collect();
+        let files: Vec<_> =
+            files.iter().map(|(path, content)| (format!("package/{path}"), content.clone())).collect();
         tgz(&files)
     }
 
@@ -171,7 +172,8 @@ async fn packument(registry: &TestRegistry, name: &str) -> Value {
 async fn check_whole(registry: &TestRegistry, name: &str) {
     let document = packument(registry, name).await;
     for (version, manifest) in document["versions"].as_object().unwrap() {
-        let path = manifest["dist"]["tarball"].as_str().unwrap().trim_start_matches("http://registry.example.com");
+        let path =
+            manifest["dist"]["tarball"].as_str().unwrap().trim_start_matches("http://registry.example.com");
         let answer = registry.send(TestRequest::get(path)).await;
         assert_eq!(answer.status, 200, "{name}@{version}");
         let integrity = Digest::of(Algorithm::Sha512, answer.bytes()).integrity();

@@ -49,33 +49,67 @@ fn client_bodies(package: &Package) -> Vec<(&'static str, String)> {
         (
             "npm",
             object(&[
-                ("_id", &id), ("name", &id), ("description", "\"d\""), ("dist-tags", &tags), ("versions", &versions),
-                ("access", "null"), ("_attachments", &attachments),
+                ("_id", &id),
+                ("name", &id),
+                ("description", "\"d\""),
+                ("dist-tags", &tags),
+                ("versions", &versions),
+                ("access", "null"),
+                ("_attachments", &attachments),
             ]),
         ),
         (
             "yarn classic",
             object(&[
-                ("_id", &id), ("name", &id), ("dist-tags", &tags), ("versions", &versions), ("readme", readme),
+                ("_id", &id),
+                ("name", &id),
+                ("dist-tags", &tags),
+                ("versions", &versions),
+                ("readme", readme),
                 ("_attachments", &attachments),
             ]),
         ),
         (
             "yarn berry",
             object(&[
-                ("_id", &id), ("_attachments", &attachments), ("name", &id), ("access", restricted), ("dist-tags", &tags),
-                ("versions", &versions), ("readme", readme),
+                ("_id", &id),
+                ("_attachments", &attachments),
+                ("name", &id),
+                ("access", restricted),
+                ("dist-tags", &tags),
+                ("versions", &versions),
+                ("readme", readme),
             ]),
         ),
         (
             "bun",
             object(&[
-                ("_id", &id), ("name", &id), ("dist-tags", &tags), ("versions", &versions), ("access", "null"),
+                ("_id", &id),
+                ("name", &id),
+                ("dist-tags", &tags),
+                ("versions", &versions),
+                ("access", "null"),
                 ("_attachments", &attachments),
             ]),
         ),
-        ("attachments first", object(&[("_attachments", &attachments), ("name", &id), ("dist-tags", &tags), ("versions", &versions)])),
-        ("escaped slashes", object(&[("name", &id), ("dist-tags", &tags), ("versions", &versions), ("_attachments", &attachments.replace('/', "\\/"))])),
+        (
+            "attachments first",
+            object(&[
+                ("_attachments", &attachments),
+                ("name", &id),
+                ("dist-tags", &tags),
+                ("versions", &versions),
+            ]),
+        ),
+        (
+            "escaped slashes",
+            object(&[
+                ("name", &id),
+                ("dist-tags", &tags),
+                ("versions", &versions),
+                ("_attachments", &attachments.replace('/', "\\/")),
+            ]),
+        ),
     ]
 }
 
@@ -86,7 +120,8 @@ fn in_pieces(text: &[u8], size: usize) -> Body {
 
 #[tokio::test]
 async fn every_clients_body_is_taken_in_every_form() {
-    let package = Package::new("@acme/widget", "1.0.0").fields(json!({ "description": "d", "keywords": ["k"] }));
+    let package =
+        Package::new("@acme/widget", "1.0.0").fields(json!({ "description": "d", "keywords": ["k"] }));
     let mut stored = Vec::new();
     for (client, text) in client_bodies(&package) {
         let forms: Vec<(&str, Option<&str>, Body)> = vec![
@@ -99,7 +134,8 @@ async fn every_clients_body_is_taken_in_every_form() {
         ];
         for (form, coding, body) in forms {
             let registry = TestRegistry::new().await;
-            let mut request = TestRequest::put("/npm/@acme%2fwidget").header("content-type", "application/json").body(body);
+            let mut request =
+                TestRequest::put("/npm/@acme%2fwidget").header("content-type", "application/json").body(body);
             if let Some(coding) = coding {
                 request = request.header("content-encoding", coding);
             }
@@ -151,9 +187,17 @@ async fn the_server_owns_its_fields() {
     body["maintainers"] = json!([{ "name": "eve" }]);
     let manifest = &mut body["versions"]["1.0.0"];
     for (key, value) in [
-        ("_npmUser", json!({ "name": "eve" })), ("maintainers", json!([{ "name": "eve" }])), ("_resolved", json!("/home/eve/x.tgz")),
-        ("_from", json!("file:x")), ("_integrity", json!("x")), ("integrity", json!("x")), ("shasum", json!("x")), ("_where", json!("/home/eve")),
-        ("_hasShrinkwrap", json!(false)), ("hasInstallScript", json!(false)), ("_nodeVersion", json!("24.0.0")),
+        ("_npmUser", json!({ "name": "eve" })),
+        ("maintainers", json!([{ "name": "eve" }])),
+        ("_resolved", json!("/home/eve/x.tgz")),
+        ("_from", json!("file:x")),
+        ("_integrity", json!("x")),
+        ("integrity", json!("x")),
+        ("shasum", json!("x")),
+        ("_where", json!("/home/eve")),
+        ("_hasShrinkwrap", json!(false)),
+        ("hasInstallScript", json!(false)),
+        ("_nodeVersion", json!("24.0.0")),
         ("x-unknown", json!({ "kept": [1.50] })),
     ] {
         manifest[key] = value;
@@ -207,7 +251,10 @@ async fn a_version_is_published_once() {
     let late = registry.send(package.put()).await;
     assert_eq!((late.status, error_of(&late).as_str()), (403, sentence));
     assert_eq!(packument(&registry, "widget").await, before);
-    assert_eq!(registry.keys(true).await, ["npm/packages/widget/index.json", "npm/packages/widget/widget-1.0.0.tgz"]);
+    assert_eq!(
+        registry.keys(true).await,
+        ["npm/packages/widget/index.json", "npm/packages/widget/widget-1.0.0.tgz"]
+    );
 }
 
 #[tokio::test]
@@ -231,10 +278,21 @@ async fn tags_of_a_publish() {
         TestRequest::put("/npm/widget").json(&body)
     };
     assert_eq!(registry.send(tagged("1.0.0-a", json!({ "beta": "1.0.0-a" }))).await.status, 201);
-    assert_eq!(packument(&registry, "widget").await["dist-tags"], json!({ "beta": "1.0.0-a", "latest": "1.0.0-a" }));
+    assert_eq!(
+        packument(&registry, "widget").await["dist-tags"],
+        json!({ "beta": "1.0.0-a", "latest": "1.0.0-a" })
+    );
     assert_eq!(registry.send(tagged("1.0.0-b", json!({ "beta": "1.0.0-b" }))).await.status, 201);
-    assert_eq!(packument(&registry, "widget").await["dist-tags"], json!({ "beta": "1.0.0-b", "latest": "1.0.0-a" }));
-    for bad in [json!({ "latest": "0.0.1" }), json!({ "1.0.0": "2.0.0" }), json!({ "__proto__": "2.0.0" }), json!({ "beta": 1 })] {
+    assert_eq!(
+        packument(&registry, "widget").await["dist-tags"],
+        json!({ "beta": "1.0.0-b", "latest": "1.0.0-a" })
+    );
+    for bad in [
+        json!({ "latest": "0.0.1" }),
+        json!({ "1.0.0": "2.0.0" }),
+        json!({ "__proto__": "2.0.0" }),
+        json!({ "beta": 1 }),
+    ] {
         assert_eq!(registry.send(tagged("2.0.0", bad.clone())).await.status, 400, "{bad}");
     }
     assert_eq!(packument(&registry, "widget").await["versions"].as_object().unwrap().len(), 2);
@@ -261,7 +319,8 @@ async fn the_readme_is_that_of_latest() {
 #[tokio::test]
 async fn a_large_tarball_goes_in_parts_and_leaves_no_crumbs() {
     for announced in [true, false] {
-        let clock = crate::core::time::Clock::manual(crate::core::time::Timestamp::from_millis(1_790_000_000_000));
+        let clock =
+            crate::core::time::Clock::manual(crate::core::time::Timestamp::from_millis(1_790_000_000_000));
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new(clock).with_part_size(10_000));
         let registry = TestRegistry::with(json!({}), Some(Arc::clone(&store)), None).await;
         let mut seed = 7_u32;
@@ -275,7 +334,8 @@ async fn a_large_tarball_goes_in_parts_and_leaves_no_crumbs() {
         let text = package.body().to_string().into_bytes();
         let request = |text: &[u8]| {
             let pieces: Vec<_> = text.chunks(4096).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
-            TestRequest::put("/npm/widget").body(Body::stream(stream::iter(pieces), announced.then_some(text.len() as u64)))
+            TestRequest::put("/npm/widget")
+                .body(Body::stream(stream::iter(pieces), announced.then_some(text.len() as u64)))
         };
         let answer = registry.send(request(&text)).await;
         assert_eq!(answer.status, 201, "{}", answer.text());
@@ -285,7 +345,14 @@ async fn a_large_tarball_goes_in_parts_and_leaves_no_crumbs() {
         assert_eq!(registry.send(request(&other)).await.status, 403);
         let keys = ["npm/packages/widget/index.json", "npm/packages/widget/widget-1.0.0.tgz"];
         assert_eq!(registry.keys(true).await, keys);
-        store.put(&crate::storage::Key::new("npm/packages/widget/widget-1.0.1.tgz").unwrap(), Bytes::from("leftover").into(), crate::storage::PutOptions::default()).await.unwrap();
+        store
+            .put(
+                &crate::storage::Key::new("npm/packages/widget/widget-1.0.1.tgz").unwrap(),
+                Bytes::from("leftover").into(),
+                crate::storage::PutOptions::default(),
+            )
+            .await
+            .unwrap();
         let next = Package { version: "1.0.1".to_owned(), ..package }.body().to_string().into_bytes();
         assert_eq!(registry.send(request(&next)).await.status, 201);
         check_whole(&registry, "widget").await;
@@ -308,7 +375,9 @@ async fn what_a_publish_costs_the_store() {
 
 #[tokio::test]
 async fn access_is_set_by_the_first_publish() {
-    let registry = TestRegistry::with_users(json!({ "auth": { "jwtSecret": "test", "selfRegistration": true } }), &[]).await;
+    let registry =
+        TestRegistry::with_users(json!({ "auth": { "jwtSecret": "test", "selfRegistration": true } }), &[])
+            .await;
     let token = super::users::log_in(&registry, "bob", "right horse").await;
     let send = |version: &str, access: Value| {
         let mut body = Package::new("@acme/widget", version).body();
@@ -318,7 +387,10 @@ async fn access_is_set_by_the_first_publish() {
     assert_eq!(registry.send(send("1.0.0", json!("restricted"))).await.status, 201);
     assert_eq!(registry.send(send("1.0.1", json!("public"))).await.status, 201);
     assert_eq!(registry.send(TestRequest::get("/npm/@acme/widget").anonymous()).await.status, 404);
-    assert_eq!(registry.send(TestRequest::get("/npm/@acme/widget/-/widget-1.0.0.tgz").anonymous()).await.status, 404);
+    assert_eq!(
+        registry.send(TestRequest::get("/npm/@acme/widget/-/widget-1.0.0.tgz").anonymous()).await.status,
+        404
+    );
     let own = registry.send(TestRequest::get("/npm/@acme/widget").token(&token)).await;
     assert_eq!((own.status, own.header("vary")), (200, Some("Accept, Accept-Encoding, Authorization")));
     let tarball = registry.send(TestRequest::get("/npm/@acme/widget/-/widget-1.0.0.tgz").token(&token)).await;

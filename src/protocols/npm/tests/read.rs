@@ -37,7 +37,10 @@ async fn the_form_follows_accept_as_clients_mean_it() {
     }
     tags.sort();
     tags.dedup();
-    assert!(tags.len() == 2 && tags[0].1 != tags[1].1 && tags.iter().all(|(_, tag)| tag.starts_with("W/\"")), "{tags:?}");
+    assert!(
+        tags.len() == 2 && tags[0].1 != tags[1].1 && tags.iter().all(|(_, tag)| tag.starts_with("W/\"")),
+        "{tags:?}"
+    );
 }
 
 #[tokio::test]
@@ -48,7 +51,8 @@ async fn plain_and_gzip_say_the_same() {
         let plain = registry.send(TestRequest::get("/npm/widget").header("accept", accept)).await;
         assert_eq!(plain.header("content-encoding"), None);
         for codings in ["gzip,deflate", "gzip, deflate, br", "zstd,gzip,deflate"] {
-            let request = TestRequest::get("/npm/widget").header("accept", accept).header("accept-encoding", codings);
+            let request =
+                TestRequest::get("/npm/widget").header("accept", accept).header("accept-encoding", codings);
             let packed = registry.send(request).await;
             assert_eq!(packed.header("content-encoding"), Some("gzip"));
             assert_eq!(&gunzip(packed.bytes()), plain.bytes());
@@ -64,9 +68,14 @@ async fn conditional_requests() {
     let tag = full.header("etag").unwrap();
     let modified = full.header("last-modified").unwrap();
     let ask = |tag: &str, accept: &str| {
-        TestRequest::get("/npm/widget").header("if-none-match", tag).header("if-modified-since", modified).header("accept", accept)
+        TestRequest::get("/npm/widget")
+            .header("if-none-match", tag)
+            .header("if-modified-since", modified)
+            .header("accept", accept)
     };
-    for known in [tag.to_owned(), tag.trim_start_matches("W/").to_owned(), format!("\"x\", {tag}"), "*".to_owned()] {
+    for known in
+        [tag.to_owned(), tag.trim_start_matches("W/").to_owned(), format!("\"x\", {tag}"), "*".to_owned()]
+    {
         let answer = registry.send(ask(&known, "application/json")).await;
         assert_eq!(answer.status, 304, "{known}");
         assert!(answer.bytes().is_empty());
@@ -97,12 +106,17 @@ async fn time_is_complete_in_both_forms() {
     let short = short.json();
     assert_eq!(full["time"], short["time"]);
     assert_eq!(short["modified"], full["time"]["modified"]);
-    assert_eq!(full["time"], json!({
-        "created": "2026-09-21T14:13:20.000Z", "modified": "2026-09-21T14:15:20.000Z", "1.0.0": "2026-09-21T14:13:20.000Z",
-        "1.1.0": "2026-09-21T14:14:20.000Z", "2.0.0": "2026-09-21T14:15:20.000Z",
-    }));
+    assert_eq!(
+        full["time"],
+        json!({
+            "created": "2026-09-21T14:13:20.000Z", "modified": "2026-09-21T14:15:20.000Z", "1.0.0": "2026-09-21T14:13:20.000Z",
+            "1.1.0": "2026-09-21T14:14:20.000Z", "2.0.0": "2026-09-21T14:15:20.000Z",
+        })
+    );
     let registry = TestRegistry::with(
-        json!({ "npm": { "enabled": true, "features": { "abbreviatedTime": false } } }), Some(registry.store), None,
+        json!({ "npm": { "enabled": true, "features": { "abbreviatedTime": false } } }),
+        Some(registry.store),
+        None,
     )
     .await;
     let short = registry.send(TestRequest::get("/npm/widget").header("accept", INSTALL)).await;
@@ -153,7 +167,10 @@ async fn versions_tags_and_ranges() {
         let answer = registry.send(TestRequest::get(path)).await;
         assert_eq!(answer.status, 200, "{path}");
         assert_eq!(answer.json()["version"], version, "{path}");
-        assert_eq!(answer.json()["dist"]["tarball"], format!("http://registry.example.com/npm/@acme/widget/-/widget-{version}.tgz"));
+        assert_eq!(
+            answer.json()["dist"]["tarball"],
+            format!("http://registry.example.com/npm/@acme/widget/-/widget-{version}.tgz")
+        );
     }
     let missing = registry.send(TestRequest::get("/npm/@acme/widget/9.9.9")).await;
     assert_eq!((missing.status, error_of(&missing).as_str()), (404, "version not found: 9.9.9"));
@@ -172,7 +189,8 @@ async fn tarballs_in_every_form_of_their_path() {
         "/npm/@acme/widget/-/@acme/widget-1.0.0.tgz",
     ] {
         // What pnpm 10 and yarn classic send even for tarballs.
-        let request = TestRequest::get(path).header("accept", INSTALL).header("accept-encoding", "gzip, deflate, br");
+        let request =
+            TestRequest::get(path).header("accept", INSTALL).header("accept-encoding", "gzip, deflate, br");
         let answer = registry.send(request).await;
         assert_eq!((answer.status, answer.bytes()), (200, &Bytes::from(bytes.clone())), "{path}");
         assert_eq!(answer.header("content-type"), Some("application/octet-stream"));
@@ -190,12 +208,17 @@ async fn tarballs_in_every_form_of_their_path() {
     assert_eq!(range.header("content-range"), Some(format!("bytes 0-0/{}", bytes.len()).as_str()));
     let beyond = registry.send(TestRequest::get(&path).header("range", "bytes=99999999-")).await;
     assert_eq!(beyond.status, 416);
-    let known = registry.send(TestRequest::get(&path).header("if-none-match", &format!("\"x\", {tag}"))).await;
+    let known =
+        registry.send(TestRequest::get(&path).header("if-none-match", &format!("\"x\", {tag}"))).await;
     assert_eq!(known.status, 304);
     let head = registry.send(TestRequest::new(http::Method::HEAD, &path)).await;
     assert_eq!((head.status, head.header("content-length")), (200, Some(bytes.len().to_string().as_str())));
     assert!(head.bytes().is_empty());
-    for missing in ["/npm/@acme/widget/-/widget-1.0.1.tgz", "/npm/@acme/widget/-/widget.tgz", "/npm/@acme/widget/-/index.json"] {
+    for missing in [
+        "/npm/@acme/widget/-/widget-1.0.1.tgz",
+        "/npm/@acme/widget/-/widget.tgz",
+        "/npm/@acme/widget/-/index.json",
+    ] {
         assert_eq!(registry.send(TestRequest::get(missing)).await.status, 404, "{missing}");
     }
 }
@@ -241,7 +264,10 @@ async fn what_another_program_wrote_is_served() {
         let index = r#"{"name":"@acme/widget","dist-tags":{"latest":"1.0.0"},"versions":{"1.0.0":{"name":"@acme/widget","version":"1.0.0","deprecated":false,"dist":{"tarball":"http://old.example.com/x.tgz","shasum":"0123"}}}}"#;
         put(&registry, "npm/packages/@acme/widget/index.json", format!("\u{feff}{index}")).await;
         let document = packument(&registry, "@acme/widget").await;
-        assert_eq!(document["versions"]["1.0.0"]["dist"]["tarball"], "http://registry.example.com/npm/@acme/widget/-/widget-1.0.0.tgz");
+        assert_eq!(
+            document["versions"]["1.0.0"]["dist"]["tarball"],
+            "http://registry.example.com/npm/@acme/widget/-/widget-1.0.0.tgz"
+        );
         assert!(document["versions"]["1.0.0"].get("deprecated").is_none());
         assert!(document["time"]["1.0.0"].is_string() && document["_rev"].is_string());
         let tarball = registry.send(TestRequest::get("/npm/@acme/widget/-/widget-1.0.0.tgz")).await;
@@ -267,7 +293,8 @@ async fn five_thousand_versions() {
         manifest["description"] = json!("x".repeat(1000));
         versions.insert(version, manifest);
     }
-    let index = json!({ "name": "widget", "dist-tags": { "latest": "1.0.4999" }, "versions": versions }).to_string();
+    let index =
+        json!({ "name": "widget", "dist-tags": { "latest": "1.0.4999" }, "versions": versions }).to_string();
     assert!(index.len() > 5 << 20);
     put(&registry, "npm/packages/widget/index.json", index).await;
     let answer = registry.send(TestRequest::get("/npm/widget").header("cache-control", "no-cache")).await;
@@ -276,7 +303,9 @@ async fn five_thousand_versions() {
     let registry = Arc::new(registry);
     let asks = (0..32).map(|_| {
         let registry = Arc::clone(&registry);
-        tokio::spawn(async move { registry.send(TestRequest::get("/npm/widget").header("accept-encoding", "gzip")).await })
+        tokio::spawn(async move {
+            registry.send(TestRequest::get("/npm/widget").header("accept-encoding", "gzip")).await
+        })
     });
     let start = registry.store.requests();
     let answers = futures_util::future::join_all(asks).await;

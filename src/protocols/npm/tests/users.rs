@@ -17,7 +17,10 @@ pub(super) async fn log_in(registry: &TestRegistry, user: &str, password: &str) 
     let answer = registry.send(login(user, password)).await;
     assert_eq!(answer.status, 201, "{}", answer.text());
     let value = answer.json();
-    assert_eq!((value["ok"].clone(), value["id"].clone()), (json!(true), json!(format!("org.couchdb.user:{user}"))));
+    assert_eq!(
+        (value["ok"].clone(), value["id"].clone()),
+        (json!(true), json!(format!("org.couchdb.user:{user}")))
+    );
     assert_eq!(answer.header("cache-control"), Some("no-store"));
     value["token"].as_str().unwrap().to_owned()
 }
@@ -30,7 +33,9 @@ async fn login_whoami_logout() {
     assert_eq!((who.status, who.json()), (200, json!({ "username": "bob" })));
 
     // Old credentials that come along with a login are not looked at.
-    for header in ["Bearer 00000000-0000-4000-8000-000000000000", "Basic Ym9iOnJpZ2h0IGhvcnNl", "Bearer nonsense"] {
+    for header in
+        ["Bearer 00000000-0000-4000-8000-000000000000", "Basic Ym9iOnJpZ2h0IGhvcnNl", "Bearer nonsense"]
+    {
         let again = registry.send(login("bob", "right horse").header("authorization", header)).await;
         assert_eq!(again.status, 201, "{header}: {}", again.text());
     }
@@ -73,7 +78,9 @@ async fn what_else_clients_ask_about_users() {
     assert_eq!(registry.send(get("npm/v1/user").token(&token)).await.json()["name"], "bob");
     // Only a 404 makes npm and pnpm ask for the password instead; berry sends no body at all.
     for body in ["", "{}"] {
-        let web = registry.send(TestRequest::new(http::Method::POST, "/npm/-/v1/login").anonymous().body(body)).await;
+        let web = registry
+            .send(TestRequest::new(http::Method::POST, "/npm/-/v1/login").anonymous().body(body))
+            .await;
         assert_eq!(web.status, 404);
     }
 }
@@ -87,7 +94,9 @@ async fn tokens_are_listed_made_and_revoked() {
     };
     assert_eq!(registry.send(create(json!({ "password": "wrong", "readonly": true }))).await.status, 401);
     assert_eq!(registry.send(create(json!({ "readonly": true }))).await.status, 401);
-    let made = registry.send(create(json!({ "password": "right horse", "readonly": true, "cidr_whitelist": [] }))).await;
+    let made = registry
+        .send(create(json!({ "password": "right horse", "readonly": true, "cidr_whitelist": [] })))
+        .await;
     assert_eq!(made.status, 200, "{}", made.text());
     assert_eq!(made.header("cache-control"), Some("no-store"));
     let made = made.json();
@@ -99,17 +108,24 @@ async fn tokens_are_listed_made_and_revoked() {
     let list = list.json();
     assert!(list["total"] == 2 && list["urls"].is_object() && !list.to_string().contains(readonly), "{list}");
     let page = registry.send(TestRequest::get("/npm/-/npm/v1/tokens?perPage=1").token(&session)).await.json();
-    assert!(page["objects"].as_array().unwrap().len() == 1 && page["urls"]["next"].as_str().unwrap().ends_with("perPage=1&page=1"));
+    assert!(
+        page["objects"].as_array().unwrap().len() == 1
+            && page["urls"]["next"].as_str().unwrap().ends_with("perPage=1&page=1")
+    );
 
     let refused = registry.send(Package::new("widget", "1.0.0").put().token(readonly)).await;
     assert_eq!(refused.status, 403);
     assert!(error_of(&refused).contains("read-only"), "{}", refused.text());
     let path = "/npm/-/npm/v1/tokens";
-    let own = TestRequest::new(http::Method::POST, path).token(readonly).json(&json!({ "password": "right horse" }));
+    let own = TestRequest::new(http::Method::POST, path)
+        .token(readonly)
+        .json(&json!({ "password": "right horse" }));
     assert_eq!(registry.send(own).await.status, 403, "a read-only token makes no tokens");
 
     let key = made["key"].as_str().unwrap();
-    let revoke = |what: &str| TestRequest::new(http::Method::DELETE, &format!("/npm/-/npm/v1/tokens/token/{what}")).token(&session);
+    let revoke = |what: &str| {
+        TestRequest::new(http::Method::DELETE, &format!("/npm/-/npm/v1/tokens/token/{what}")).token(&session)
+    };
     assert_eq!(registry.send(revoke(key)).await.status, 200);
     assert_eq!(registry.send(revoke(key)).await.status, 404);
     assert_eq!(registry.send(TestRequest::get("/npm/-/whoami").token(readonly)).await.status, 401);
@@ -166,7 +182,9 @@ async fn who_may_see_what() {
     assert_eq!((stale.status, stale.header("www-authenticate").is_some()), (401, true));
     let nobody = open.send(Package::new("widget", "1.0.1").put().anonymous()).await;
     assert_eq!(nobody.status, 401);
-    let set = TestRequest::new(http::Method::POST, "/npm/-/package/widget/access").token(&token).json(&json!({ "access": "restricted" }));
+    let set = TestRequest::new(http::Method::POST, "/npm/-/package/widget/access")
+        .token(&token)
+        .json(&json!({ "access": "restricted" }));
     assert_eq!(open.send(set).await.status, 200);
     let (hidden, missing) = (
         open.send(TestRequest::get("/npm/widget").anonymous()).await,

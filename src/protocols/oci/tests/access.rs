@@ -25,7 +25,8 @@ async fn token(registry: &TestRegistry, request: TestRequest) -> String {
 }
 
 fn ask(scopes: &[&str]) -> TestRequest {
-    let query: Vec<String> = scopes.iter().map(|scope| format!("scope={}", scope.replace(' ', "+"))).collect();
+    let query: Vec<String> =
+        scopes.iter().map(|scope| format!("scope={}", scope.replace(' ', "+"))).collect();
     get(&format!("/v2/token?service=smartregistry&{}", query.join("&"))).anonymous()
 }
 
@@ -39,7 +40,10 @@ async fn the_base_tells_clients_to_log_in_though_reading_is_public() {
         assert_eq!(answer.header("docker-distribution-api-version"), Some("registry/2.0"));
     }
     let good = registry.send(get("/v2/").basic("ann", "right")).await;
-    assert_eq!((good.status, good.text().as_str(), good.header("content-type")), (200, "{}", Some("application/json")));
+    assert_eq!(
+        (good.status, good.text().as_str(), good.header("content-type")),
+        (200, "{}", Some("application/json"))
+    );
     let bad = registry.send(get("/v2/").basic("ann", "wrong")).await;
     assert_eq!((bad.status, bad.header("www-authenticate")), (401, Some(REALM)));
     let bad = registry.send(get("/v2/").token("garbage")).await;
@@ -94,7 +98,8 @@ async fn too_little_is_401_for_a_token_and_403_for_a_password() {
 #[tokio::test]
 async fn a_token_grants_what_was_asked_for_and_is_allowed_and_no_more() {
     let registry = private().await;
-    let asked = ask(&["repository:k/one:pull repository:k/one:pull,push", "repository:k/two:*", "repository:*:push"]);
+    let asked =
+        ask(&["repository:k/one:pull repository:k/one:pull,push", "repository:k/two:*", "repository:*:push"]);
     let answer = registry.send(asked.basic("ann", "right")).await.json();
     assert_eq!(answer["scope"], "repository:k/one:pull,push repository:k/two:pull,push,delete");
     assert!(answer.get("refresh_token").is_none());
@@ -129,14 +134,16 @@ async fn the_token_endpoint_takes_forms_in_every_place_and_shape() {
         assert_eq!(answer.status, 200, "{}", answer.text());
         assert_eq!(answer.json()["scope"], "repository:a:pull,push repository:b:pull");
         let refresh = answer.json()["refresh_token"].as_str().unwrap().to_owned();
-        let again = format!("grant_type=refresh_token&refresh_token={refresh}&service=s&scope=repository:a:push");
+        let again =
+            format!("grant_type=refresh_token&refresh_token={refresh}&service=s&scope=repository:a:push");
         let bearer = token(&registry, form(&again, path)).await;
         assert_eq!(registry.send(post("/v2/a/blobs/uploads/").token(&bearer)).await.status, 202);
         // It is good for nothing but this.
         assert_eq!(registry.send(get("/v2/").token(&refresh)).await.status, 401);
     }
     let fields = [("grant_type", "password"), ("username", "ann"), ("password", "right")];
-    let given = fields.map(|(name, value)| FormField { name: name.into(), filename: None, value: value.into() });
+    let given =
+        fields.map(|(name, value)| FormField { name: name.into(), filename: None, value: value.into() });
     token(&registry, post("/v2/token").anonymous().body(Body::Form(given.to_vec()))).await;
     token(&registry, post("/v2/token").anonymous().body("scope=repository:a:pull")).await;
     for (text, status) in [
@@ -148,7 +155,8 @@ async fn the_token_endpoint_takes_forms_in_every_place_and_shape() {
     }
     let large = post("/v2/token").anonymous().body(vec![b'a'; (1 << 20) + 1]);
     assert_eq!(registry.send(large).await.status, 413);
-    let login = get("/v2/token?account=ann&client_id=docker&offline_token=true&service=s").basic("ann", "right");
+    let login =
+        get("/v2/token?account=ann&client_id=docker&offline_token=true&service=s").basic("ann", "right");
     assert!(registry.send(login).await.json()["refresh_token"].is_string());
 }
 
@@ -188,7 +196,8 @@ async fn a_mount_takes_only_what_the_caller_may_pull() {
     });
     let registry = TestRegistry::with_users(json!({ "auth": auth }), &["ann"]).await;
     let digest = sha256(b"blob");
-    let pushed = post(&format!("/v2/secret/app/blobs/uploads/?digest={digest}")).basic("ann", "right").body("blob");
+    let pushed =
+        post(&format!("/v2/secret/app/blobs/uploads/?digest={digest}")).basic("ann", "right").body("blob");
     assert_eq!(registry.send(pushed).await.status, 201);
     let bearer = token(&registry, ask(&["repository:mine:pull,push"]).basic("ann", "right")).await;
     let catalog = token(&registry, ask(&["registry:catalog:*"]).basic("ann", "right")).await;
@@ -198,7 +207,9 @@ async fn a_mount_takes_only_what_the_caller_may_pull() {
         let answer = registry.send(post(&format!("/v2/mine/blobs/uploads/?{query}")).token(&bearer)).await;
         assert_eq!(answer.status, 202, "{query}");
     }
-    let both = token(&registry, ask(&["repository:mine:push repository:secret/app:pull"]).basic("ann", "right")).await;
+    let both =
+        token(&registry, ask(&["repository:mine:push repository:secret/app:pull"]).basic("ann", "right"))
+            .await;
     let answer = registry.send(post(&format!("/v2/mine/blobs/uploads/?mount={digest}")).token(&both)).await;
     assert_eq!(answer.status, 201);
 }

@@ -23,7 +23,12 @@ async fn a_hot_read_makes_one_request_or_none() {
     let by_digest = format!("/v2/a/manifests/{digest}");
     let layer = format!("/v2/a/blobs/{}", sha256(b"layer"));
     // Another process, once warm.
-    let other = TestRegistry::with(json!({ "limits": { "metadataTtlMs": 600_000 } }), Some(registry.store.clone()), None).await;
+    let other = TestRegistry::with(
+        json!({ "limits": { "metadataTtlMs": 600_000 } }),
+        Some(registry.store.clone()),
+        None,
+    )
+    .await;
     assert_eq!(cost(&other, vec![get("/v2/a/manifests/v")]).await, 2, "tags, manifest");
     for registry in [&registry, &other] {
         assert_eq!(cost(registry, vec![get("/v2/a/manifests/v"), head("/v2/a/manifests/v")]).await, 0);
@@ -124,7 +129,8 @@ async fn a_fault_at_any_call_of_a_push_breaks_nothing_and_a_retry_succeeds() {
             let memory: Arc<dyn Store> = Arc::new(MemoryStore::new(Clock::real()));
             let faulty = Arc::new(Faulty::new(Arc::clone(&memory)));
             let store: Arc<dyn Store> = faulty.clone();
-            let registry = TestRegistry::with(json!({ "limits": { "metadataTtlMs": 0 } }), Some(store), None).await;
+            let registry =
+                TestRegistry::with(json!({ "limits": { "metadataTtlMs": 0 } }), Some(store), None).await;
             let start = faulty.calls();
             faulty.fail_at(start + call, fault);
             let pushed = push(&registry, &layer).await;

@@ -41,9 +41,13 @@ async fn a_blob_has_the_headers_that_clients_look_for() {
 #[tokio::test]
 async fn single_ranges() {
     let (registry, path, bytes) = with_blob(2048).await;
-    for (range, wanted) in
-        [("500-1499", 500..1500), ("500-", 500..2048), ("-500", 1548..2048), ("2000-99999", 2000..2048), ("0-0", 0..1)]
-    {
+    for (range, wanted) in [
+        ("500-1499", 500..1500),
+        ("500-", 500..2048),
+        ("-500", 1548..2048),
+        ("2000-99999", 2000..2048),
+        ("0-0", 0..1),
+    ] {
         let answer = registry.send(get(&path).header("range", &format!("bytes={range}"))).await;
         assert_eq!(answer.status, 206, "{range}");
         let content_range = format!("bytes {}-{}/2048", wanted.start, wanted.end - 1);

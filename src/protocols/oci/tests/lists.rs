@@ -4,7 +4,10 @@ use super::*;
 use crate::storage::Store;
 
 async fn put_object(store: &dyn Store, key: &str, bytes: &[u8]) {
-    store.put(&Key::new(key).unwrap(), Bytes::copy_from_slice(bytes).into(), PutOptions::default()).await.unwrap();
+    store
+        .put(&Key::new(key).unwrap(), Bytes::copy_from_slice(bytes).into(), PutOptions::default())
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -19,15 +22,22 @@ async fn tags_are_paged_by_absolute_links() {
     let list = async |path: &str| {
         let answer = registry.send(get(path)).await;
         assert_eq!(answer.status, 200);
-        let tags: Vec<_> =
-            answer.json()["tags"].as_array().unwrap().iter().map(|tag| tag.as_str().unwrap().to_owned()).collect();
+        let tags: Vec<_> = answer.json()["tags"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|tag| tag.as_str().unwrap().to_owned())
+            .collect();
         (tags.join(" "), answer.header("link").map(str::to_owned))
     };
     let next = |link: &str| Some(format!("<{link}>; rel=\"next\""));
     assert_eq!(list("/v2/a/tags/list").await, ("B _a c.1 v".into(), None));
     assert_eq!(list("/v2/a/tags/list?n=2").await, ("B _a".into(), next("/v2/a/tags/list?n=2&last=_a")));
     assert_eq!(list("/oci/a/tags/list?n=3&last=B").await, ("_a c.1 v".into(), None));
-    assert_eq!(list("/oci/v2/a/tags/list?n=1&last=B").await, ("_a".into(), next("/oci/v2/a/tags/list?n=1&last=_a")));
+    assert_eq!(
+        list("/oci/v2/a/tags/list?n=1&last=B").await,
+        ("_a".into(), next("/oci/v2/a/tags/list?n=1&last=_a"))
+    );
     assert_eq!(list("/v2/a/tags/list?last=b").await, ("c.1 v".into(), None));
     assert_eq!(list("/v2/a/tags/list?n=0").await, (String::new(), None));
     assert_eq!(list("/v2/a/tags/list?n=99999999999999999999999").await.0, "B _a c.1 v");
@@ -66,7 +76,10 @@ async fn referrers_are_listed_filtered_and_forgotten() {
     let filtered = format!("{path}?artifactType=application%2Fb");
     assert_eq!(list(&filtered).await, (1, Some("artifactType".to_owned())));
     let entry = registry.send(get(&filtered)).await.json()["manifests"][0].clone();
-    assert_eq!((&entry["annotations"]["k"], &entry["artifactType"]), (&json!("application/b"), &json!("application/b")));
+    assert_eq!(
+        (&entry["annotations"]["k"], &entry["artifactType"]),
+        (&json!("application/b"), &json!("application/b"))
+    );
     assert_eq!(list(&format!("{path}?artifactType=none")).await.0, 0);
     assert_eq!(registry.send(delete(&pushed[1])).await.status, 202);
     assert_eq!(list(&path).await, (1, None));
@@ -107,7 +120,12 @@ async fn the_catalog_shows_every_repository_once() {
         push_image(&registry, name, "v", b"layer").await;
     }
     let digest = sha256(b"m");
-    put_object(registry.store.as_ref(), "oci/tags/old/tags.json", json!({ "v": digest }).to_string().as_bytes()).await;
+    put_object(
+        registry.store.as_ref(),
+        "oci/tags/old/tags.json",
+        json!({ "v": digest }).to_string().as_bytes(),
+    )
+    .await;
     let all = registry.send(get("/v2/_catalog")).await;
     assert_eq!(all.json(), json!({ "repositories": ["a", "a-b", "a/b", "old", "z"] }));
     let page = registry.send(get("/oci/_catalog?n=2&last=a")).await;
@@ -125,23 +143,36 @@ async fn a_bucket_without_links_is_read_and_completed() {
     let bytes = manifest.to_string();
     let digest = sha256(bytes.as_bytes());
     for blob in [&b"{}"[..], b"layer", b"private"] {
-        put_object(store, &format!("oci/blobs/sha256/{}", sha256(blob).strip_prefix("sha256:").unwrap()), blob).await;
+        put_object(
+            store,
+            &format!("oci/blobs/sha256/{}", sha256(blob).strip_prefix("sha256:").unwrap()),
+            blob,
+        )
+        .await;
     }
     put_object(store, &format!("oci/manifests/old/app/{digest}"), bytes.as_bytes()).await;
     put_object(store, "oci/tags/old/app/tags.json", json!({ "v": digest }).to_string().as_bytes()).await;
     let pulled = registry.send(get("/v2/old/app/manifests/v")).await;
-    assert_eq!((pulled.status, pulled.header("content-type"), pulled.text()), (200, Some(IMAGE), bytes.clone()));
+    assert_eq!(
+        (pulled.status, pulled.header("content-type"), pulled.text()),
+        (200, Some(IMAGE), bytes.clone())
+    );
     // As another process sees it, which has not read the manifest.
     let other = TestRegistry::with(json!({}), Some(registry.store.clone()), None).await;
     let layer = other.send(get(&format!("/v2/old/app/blobs/{}", sha256(b"layer")))).await;
     assert_eq!((layer.status, layer.text().as_str()), (200, "layer"));
     for elsewhere in ["/v2/old/blobs", "/v2/old/app/x/blobs", "/v2/new/blobs"] {
-        assert_eq!(other.send(get(&format!("{elsewhere}/{}", sha256(b"layer")))).await.status, 404, "{elsewhere}");
+        assert_eq!(
+            other.send(get(&format!("{elsewhere}/{}", sha256(b"layer")))).await.status,
+            404,
+            "{elsewhere}"
+        );
     }
     assert_eq!(other.send(get(&format!("/v2/old/app/blobs/{}", sha256(b"private")))).await.status, 404);
     let referrers = registry.send(get(&format!("/v2/old/app/referrers/{}", sha256(b"subject")))).await.json();
     assert_eq!(referrers["manifests"][0]["digest"], digest);
-    let mounted = registry.send(post(&format!("/v2/new/blobs/uploads/?mount={}&from=old/app", sha256(b"layer")))).await;
+    let mounted =
+        registry.send(post(&format!("/v2/new/blobs/uploads/?mount={}&from=old/app", sha256(b"layer")))).await;
     assert_eq!(mounted.status, 201);
     assert_eq!(registry.send(put_manifest("old/app", "w", &image(b"{}", b"layer"))).await.status, 201);
     let tags = registry.send(get("/v2/old/app/tags/list")).await.json();

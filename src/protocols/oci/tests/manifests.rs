@@ -11,7 +11,9 @@ async fn a_pushed_image_is_pulled_byte_for_byte() {
     let manifest = image(b"{}", b"layer").to_string();
     assert_eq!(digest, sha256(manifest.as_bytes()));
     for reference in ["v1", &digest] {
-        for path in [format!("/v2/team/app/manifests/{reference}"), format!("/oci/team/app/manifests/{reference}")] {
+        for path in
+            [format!("/v2/team/app/manifests/{reference}"), format!("/oci/team/app/manifests/{reference}")]
+        {
             let answer = registry.send(get(&path).anonymous()).await;
             assert_eq!(answer.status, 200);
             assert_eq!(answer.text(), manifest);
@@ -51,23 +53,40 @@ async fn what_is_no_good_manifest_is_refused_and_nothing_is_stored() {
         format!("{good}x"),
         good.to_string().replacen("\"schemaVersion\":2", "\"schemaVersion\":2,\"schemaVersion\":2", 1),
         good.to_string().replacen("\"layers\":", "\"manifests\":[],\"layers\":", 1),
-        good.to_string().replacen("\"schemaVersion\":2", &format!("\"x\":{}{},\"schemaVersion\":2", "[".repeat(99), "]".repeat(99)), 1),
+        good.to_string().replacen(
+            "\"schemaVersion\":2",
+            &format!("\"x\":{}{},\"schemaVersion\":2", "[".repeat(99), "]".repeat(99)),
+            1,
+        ),
     ] {
         assert_eq!(refused(&registry, raw(text.clone())).await, invalid, "{text:.60}");
     }
-    assert_eq!(refused(&registry, put_manifest("a", "v", &good).header("content-type", INDEX)).await, invalid);
+    assert_eq!(
+        refused(&registry, put_manifest("a", "v", &good).header("content-type", INDEX)).await,
+        invalid
+    );
     assert_eq!(refused(&registry, put_manifest("a", ".bad", &good)).await, invalid);
-    assert_eq!(refused(&registry, put_manifest("a", &sha256(b"other"), &good)).await, (400, "DIGEST_INVALID".into()));
-    assert_eq!(refused(&registry, put_manifest("a", "sha256:bad", &good)).await, (400, "DIGEST_INVALID".into()));
+    assert_eq!(
+        refused(&registry, put_manifest("a", &sha256(b"other"), &good)).await,
+        (400, "DIGEST_INVALID".into())
+    );
+    assert_eq!(
+        refused(&registry, put_manifest("a", "sha256:bad", &good)).await,
+        (400, "DIGEST_INVALID".into())
+    );
     assert_eq!(refused(&registry, put_manifest("A", "v", &good)).await, (400, "NAME_INVALID".into()));
     let large = raw(format!("{}{}", " ".repeat(4 << 20), good));
     assert_eq!(refused(&registry, large).await, (413, "SIZE_INVALID".into()));
     let chunks = std::iter::repeat_n(Bytes::from(vec![b' '; 1 << 20]), 5).map(Ok);
-    let streamed = put("/v2/a/manifests/v").header("content-type", IMAGE).body(Body::stream(stream::iter(chunks), None));
+    let streamed =
+        put("/v2/a/manifests/v").header("content-type", IMAGE).body(Body::stream(stream::iter(chunks), None));
     assert_eq!(refused(&registry, streamed).await.0, 413);
     let half = Bytes::from(good.to_string()[..40].to_owned());
     let cut = Body::stream(stream::iter([Ok(half)]), Some(good.to_string().len() as u64));
-    assert_eq!(refused(&registry, put("/v2/a/manifests/v").header("content-type", IMAGE).body(cut)).await, invalid);
+    assert_eq!(
+        refused(&registry, put("/v2/a/manifests/v").header("content-type", IMAGE).body(cut)).await,
+        invalid
+    );
     assert_eq!(registry.keys(true).await, before);
 }
 
@@ -95,7 +114,8 @@ async fn what_a_manifest_references_must_be_in_its_own_repository() {
     assert_eq!(code(&strict.send(put_manifest("a", "i", &index)).await), "MANIFEST_BLOB_UNKNOWN");
     push_image(&strict, "a", "v", b"layer").await;
     let child = image(b"{}", b"layer").to_string();
-    let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [descriptor(IMAGE, child.as_bytes())] });
+    let index =
+        json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [descriptor(IMAGE, child.as_bytes())] });
     assert_eq!(strict.send(put_manifest("a", "i", &index)).await.status, 201);
 }
 
@@ -110,7 +130,10 @@ async fn a_push_by_digest_can_set_many_tags_at_once() {
     let answer = registry.send(put_manifest("a", &digest, &manifest).query(&query)).await;
     assert_eq!((answer.status, answer.header("oci-tag")), (201, Some(tags.join(", ").as_str())));
     let back = registry.send(get("/v2/a/manifests/t07")).await;
-    assert_eq!((back.text(), back.header("docker-content-digest")), (manifest.to_string(), Some(digest.as_str())));
+    assert_eq!(
+        (back.text(), back.header("docker-content-digest")),
+        (manifest.to_string(), Some(digest.as_str()))
+    );
     let many = (0..200).map(|number| format!("tag=x{number}")).collect::<Vec<_>>().join("&");
     assert_eq!(registry.send(put_manifest("a", &digest, &manifest).query(&many)).await.status, 414);
     let bad = registry.send(put_manifest("a", &digest, &manifest).query("tag=ok&tag=..%2fbad")).await;
@@ -128,7 +151,13 @@ async fn a_tag_moves_only_on_its_condition() {
     assert_eq!(registry.send(second().header("if-none-match", "*")).await.status, 412);
     assert_eq!(registry.send(second().header("if-match", "\"sha256:x\"")).await.status, 412);
     assert_eq!(registry.send(second().header("if-match", &format!("\"{first}\""))).await.status, 201);
-    assert_eq!(registry.send(put_manifest("a", "w", &image(b"{}", b"two")).header("if-none-match", "*")).await.status, 201);
+    assert_eq!(
+        registry
+            .send(put_manifest("a", "w", &image(b"{}", b"two")).header("if-none-match", "*"))
+            .await
+            .status,
+        201
+    );
 }
 
 #[tokio::test]

@@ -31,9 +31,21 @@ async fn links_go_out_as_requests_come_in() {
         (&none, "/oci/a/blobs/uploads/", "/oci/a/blobs/uploads"),
         (&none, "/oci/v2/v2/a/blobs/uploads/", "/oci/v2/v2/a/blobs/uploads"),
         (&none, "/v2/a/blobs/uploads/blobs/uploads/", "/v2/a/blobs/uploads/blobs/uploads"),
-        (&json!({ "registryUrl": "https://r.example.com" }), "/oci/v2/a/blobs/uploads/", "/v2/a/blobs/uploads"),
-        (&json!({ "registryUrl": "https://x.example.com/oci" }), "/oci/v2/a/blobs/uploads/", "/oci/v2/a/blobs/uploads"),
-        (&json!({ "registryUrl": "https://x.example.com/oci" }), "/v2/a/blobs/uploads/", "/v2/a/blobs/uploads"),
+        (
+            &json!({ "registryUrl": "https://r.example.com" }),
+            "/oci/v2/a/blobs/uploads/",
+            "/v2/a/blobs/uploads",
+        ),
+        (
+            &json!({ "registryUrl": "https://x.example.com/oci" }),
+            "/oci/v2/a/blobs/uploads/",
+            "/oci/v2/a/blobs/uploads",
+        ),
+        (
+            &json!({ "registryUrl": "https://x.example.com/oci" }),
+            "/v2/a/blobs/uploads/",
+            "/v2/a/blobs/uploads",
+        ),
         (&json!({ "basePath": "/x/v2" }), "/x/v2/a/blobs/uploads/", "/x/v2/a/blobs/uploads"),
         (&json!({ "basePath": "/x/v2" }), "/x/v2/v2/a/blobs/uploads/", "/x/v2/v2/a/blobs/uploads"),
         (&json!({ "basePath": "/v2" }), "/v2/a/blobs/uploads/", "/v2/a/blobs/uploads"),
@@ -62,7 +74,8 @@ async fn the_realm_is_where_the_client_is() {
     let public = at(&json!({ "registryUrl": "https://r.example.com" }));
     assert_eq!(realm(public, "/oci/v2/").await, "https://r.example.com/v2/token");
     let mut configured = at(&json!({}));
-    configured["auth"] = json!({ "jwtSecret": "test", "ociTokens": { "realm": "https://auth.example.com/token" } });
+    configured["auth"] =
+        json!({ "jwtSecret": "test", "ociTokens": { "realm": "https://auth.example.com/token" } });
     assert_eq!(realm(configured, "/v2/").await, "https://auth.example.com/token");
 }
 
@@ -72,7 +85,11 @@ async fn a_name_may_look_like_a_route() {
     for name in ["tags/list", "a/blobs/uploads", "a/manifests", "manifests", "referrers/x", "blobs"] {
         push_image(&registry, name, "v", b"layer").await;
         assert_eq!(registry.send(get(&format!("/v2/{name}/manifests/v"))).await.status, 200, "{name}");
-        assert_eq!(registry.send(get(&format!("/v2/{name}/tags/list"))).await.json()["tags"], json!(["v"]), "{name}");
+        assert_eq!(
+            registry.send(get(&format!("/v2/{name}/tags/list"))).await.json()["tags"],
+            json!(["v"]),
+            "{name}"
+        );
         let layer = format!("/v2/{name}/blobs/{}", sha256(b"layer"));
         assert_eq!(registry.send(get(&layer)).await.status, 200, "{name}");
     }

@@ -159,7 +159,10 @@ async fn no_tag_outlives_its_manifest_whoever_wins() {
         let gone = format!("/v2/a/manifests/{digest}");
         let deleted = tokio::spawn(async move { one.send(delete(&gone)).await.status });
         let tag = format!("t{round}");
-        let pushed = tokio::spawn(async move { two.send(put_manifest("a", &tag, &image(b"{}", b"layer"))).await.status });
+        let pushed =
+            tokio::spawn(
+                async move { two.send(put_manifest("a", &tag, &image(b"{}", b"layer"))).await.status },
+            );
         assert!(matches!(deleted.await.unwrap(), 202 | 404));
         assert_eq!(pushed.await.unwrap(), 201);
         let tags = registries[0].send(get("/v2/a/tags/list")).await.json();
@@ -181,7 +184,10 @@ async fn old_sessions_are_swept_with_their_bytes() {
     let objects = registry.registry.storage().objects(NAME, None);
     let swept = super::super::sweep(&objects, &registry.clock, Duration::from_hours(48)).await.unwrap();
     assert_eq!(swept, 1);
-    assert_eq!((stands(&registry, &old).await, stands(&registry, &kept).await), ("404".to_owned(), "0-3".to_owned()));
+    assert_eq!(
+        (stands(&registry, &old).await, stands(&registry, &kept).await),
+        ("404".to_owned(), "0-3".to_owned())
+    );
     let left = registry.keys(true).await;
     assert_eq!(left.iter().filter(|key| key.starts_with("_sr/oci/uploads/")).count(), 1);
 }

@@ -55,7 +55,10 @@ async fn patches_with_and_without_a_place_then_put() {
     let registry = TestRegistry::new().await;
     let place = open(&registry, "a").await;
     let first = registry.send(patch(&place).body("one ")).await;
-    assert_eq!((first.status, first.header("range"), first.header("location")), (202, Some("0-3"), Some(place.as_str())));
+    assert_eq!(
+        (first.status, first.header("range"), first.header("location")),
+        (202, Some("0-3"), Some(place.as_str()))
+    );
     let second = registry.send(patch(&place).header("content-range", "4-6").body("two")).await;
     assert_eq!((second.status, second.header("range")), (202, Some("0-6")));
     assert_eq!(stands(&registry, &place).await, "0-6");
@@ -106,7 +109,13 @@ async fn a_cut_body_keeps_what_came() {
     assert_eq!(registry.send(put(&last).body(cut(&["one"]))).await.status, 400);
     assert_eq!(stands(&registry, &place).await, "0-0");
     assert_eq!(registry.send(put(&last).body("one two three")).await.status, 201);
-    assert_eq!(registry.send(post(&format!("/v2/a/blobs/uploads/?digest={digest}")).body(cut(&["one"]))).await.status, 400);
+    assert_eq!(
+        registry
+            .send(post(&format!("/v2/a/blobs/uploads/?digest={digest}")).body(cut(&["one"])))
+            .await
+            .status,
+        400
+    );
 }
 
 #[tokio::test]
@@ -150,12 +159,18 @@ async fn a_wrong_digest_is_400_in_every_way_and_leaves_nothing() {
         let large = registry.send(put(&format!("{place}?digest={wrong}")).body(big(size, 1))).await;
         assert_eq!(large.status, 400);
     }
-    for malformed in ["sha256:baddigeststring", "md5:00000000000000000000000000000000", "", &wrong.to_uppercase()] {
+    for malformed in
+        ["sha256:baddigeststring", "md5:00000000000000000000000000000000", "", &wrong.to_uppercase()]
+    {
         let bad = registry.send(post(&format!("/v2/a/blobs/uploads/?digest={malformed}")).body("blob")).await;
         assert_eq!((bad.status, code(&bad).as_str()), (400, "DIGEST_INVALID"), "{malformed}");
     }
     assert_eq!(registry.keys(false).await, Vec::<String>::new());
-    assert!(left(&registry).await.iter().all(|key| !key.starts_with("_sr/oci")), "{:?}", left(&registry).await);
+    assert!(
+        left(&registry).await.iter().all(|key| !key.starts_with("_sr/oci")),
+        "{:?}",
+        left(&registry).await
+    );
     // No digest at all: the session is kept.
     let place = open(&registry, "a").await;
     assert_eq!(code(&registry.send(put(&place).body("blob")).await), "DIGEST_INVALID");
@@ -177,7 +192,11 @@ async fn sha512_with_and_without_being_announced() {
         assert!(back.bytes().as_ref() == whole);
         registry.send(delete(&format!("/v2/a/blobs/{digest}"))).await;
     }
-    assert!(left(&registry).await.iter().all(|key| key.starts_with("oci/blobs/sha512/")), "{:?}", left(&registry).await);
+    assert!(
+        left(&registry).await.iter().all(|key| key.starts_with("oci/blobs/sha512/")),
+        "{:?}",
+        left(&registry).await
+    );
     assert_eq!(registry.send(post("/v2/a/blobs/uploads/?digest-algorithm=md5")).await.status, 400);
     let wrong = Digest::of(Algorithm::Sha512, b"else");
     let place = open(&registry, "a").await;
@@ -211,7 +230,12 @@ async fn a_session_is_ended_by_its_client() {
         let place = open(&registry, "a").await;
         registry.send(patch(&place).body(big(size, 0))).await;
         assert_eq!(registry.send(delete(&place)).await.status, 204);
-        for again in [get(&place), delete(&place), patch(&place).body("x"), put(&format!("{place}?digest={}", sha256(b"")))] {
+        for again in [
+            get(&place),
+            delete(&place),
+            patch(&place).body("x"),
+            put(&format!("{place}?digest={}", sha256(b""))),
+        ] {
             assert_eq!(registry.send(again).await.status, 404);
         }
     }
@@ -229,7 +253,12 @@ async fn ids_from_elsewhere_are_404() {
         format!("/v2/a/blobs/uploads/{}", id.to_uppercase()),
         "/v2/a/blobs/uploads/x".to_owned(),
     ] {
-        for request in [get(&path), patch(&path).body("x"), put(&format!("{path}?digest={}", sha256(b"blob"))), delete(&path)] {
+        for request in [
+            get(&path),
+            patch(&path).body("x"),
+            put(&format!("{path}?digest={}", sha256(b"blob"))),
+            delete(&path),
+        ] {
             let answer = registry.send(request).await;
             assert_eq!((answer.status, code(&answer).as_str()), (404, "BLOB_UPLOAD_UNKNOWN"), "{path}");
         }
