@@ -1,5 +1,5 @@
 // What the figures have to reach. Whether they do is computed from the run.
-import { ratios } from './stats.mjs';
+import { cost, ratios } from './stats.mjs';
 
 const hot = ['packument-10k', 'packument-1m', 'abbreviated-gzip', 'manifest'];
 const each = (names, ours, peer, least) => names.map((scenario) => ({ scenario, ours, peer, least }));
@@ -13,12 +13,13 @@ const targets = [
   ...each(hot, 'fromWeb', 'nodeMemory', 0.35),
 ];
 
-/** Targets of the scenarios that were run, each with its ratio. */
+/** Targets of the scenarios that were run, each with its ratio, and `thrift`: CPU that the peer takes for the same over ours. */
 export function verdicts(scenarios) {
   return targets
     .filter(({ scenario }) => scenarios[scenario])
     .map((target) => {
-      const ratio = ratios(scenarios[target.scenario].samples, target.ours, target.peer);
-      return { ...target, ratio, met: ratio.median >= target.least };
+      const { samples } = scenarios[target.scenario];
+      const ratio = ratios(samples, target.ours, target.peer);
+      return { ...target, ratio, thrift: ratios(samples, target.peer, target.ours, cost), met: ratio.median >= target.least };
     });
 }
