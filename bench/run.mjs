@@ -117,6 +117,12 @@ async function measure(name, servers, context, { rounds }) {
 
 /** The command as somebody else would type it: files it wrote are no part of what it measured. */
 function commandOf({ only, rounds, seconds, profile, quick }) {
-  const flags = [only && `--only ${only}`, rounds !== 5 && `--rounds ${rounds}`, seconds !== 4 && `--seconds ${seconds}`, profile !== 'release' && `--profile ${profile}`, quick && '--quick'];
+  const flags = [
+    only && `--only ${only}`,
+    !quick && rounds !== 5 && `--rounds ${rounds}`,
+    !quick && seconds !== 4 && `--seconds ${seconds}`,
+    profile !== 'release' && `--profile ${profile}`,
+    quick && '--quick',
+  ];
   return ['npm run bench', ...(flags.some(Boolean) ? ['--', ...flags.filter(Boolean)] : [])].join(' ');
 }

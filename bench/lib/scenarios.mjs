@@ -7,7 +7,7 @@ import { median, percentile } from './stats.mjs';
 
 const MB = 1 << 20;
 const metadata = ['listener', 'nodeHandler', 'fromWeb', 'express', 'nginx', 'nodeMemory'];
-const writers = ['listener', 'nodeHandler', 'nodePut', 'nodePutFsync'];
+const writers = ['listener', 'listenerRelaxed', 'nodeHandler', 'nodePut', 'nodePutFsync'];
 
 export const scenarios = {
   'packument-10k': getting('hot packument, 10 KB', 'packument-10k', metadata),

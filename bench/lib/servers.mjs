@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { basicAuth } from '../../__test__/support/wire.mjs';
 import { startServer } from '../../__test__/support/process.mjs';
 import { client } from '../../scripts/clients.mjs';
+import { cli } from '../../scripts/lib/paths.mjs';
 
 const LISTENING = /listening on http:\/\/127\.0\.0\.1:(\d+)/;
 
@@ -15,6 +16,7 @@ export const descriptions = {
   nodeHandler: 'ours: `nodeHandler()` under `node:http`',
   fromWeb: 'ours: `handleRequest()` and `Readable.fromWeb(body).pipe(res)` under `node:http`',
   express: 'ours: the same in Express 4, with `express.raw()` before it',
+  listenerRelaxed: "ours: the listener with `durability: 'relaxed'`, which promises what `nodePut` does",
   nginx: 'nginx, static files with the bytes that we answered; 2 workers, `sendfile`, `gzip_static`',
   nodeMemory: '`node:http`, a fixed Buffer: `writeHead()` and `end()`',
   nodeFile: '`node:http`, `fs.createReadStream().pipe(res)`',
@@ -22,15 +24,19 @@ export const descriptions = {
   nodePutFsync: 'the same with `fsync` of files and folders before the answer, as ours does it',
 };
 
-/** Those that are started in `bench/apps`, with their arguments. */
-const apps = {
-  nodeHandler: ({ registry }) => ['node-handler.mjs', registry.file],
-  fromWeb: ({ registry }) => ['from-web.mjs', registry.file],
-  express: ({ registry }) => ['../../__test__/support/express-app.mjs', registry.file, 'raw'],
-  nodeMemory: ({ files }) => ['memory.mjs', files],
-  nodeFile: ({ files }) => ['file.mjs', files],
-  nodePut: ({ folder }) => ['put.mjs', folder],
-  nodePutFsync: ({ folder }) => ['put.mjs', folder, '--fsync'],
+const app = (name) => fileURLToPath(new URL(`../apps/${name}.mjs`, import.meta.url));
+const expressApp = fileURLToPath(new URL('../../__test__/support/express-app.mjs', import.meta.url));
+
+/** The Node programs, with their arguments. */
+const programs = {
+  listenerRelaxed: async ({ registry }) => [cli, 'serve', '--port', '0', '--config', await relaxed(registry)],
+  nodeHandler: ({ registry }) => [app('node-handler'), registry.file],
+  fromWeb: ({ registry }) => [app('from-web'), registry.file],
+  express: ({ registry }) => [expressApp, registry.file, 'raw'],
+  nodeMemory: ({ files }) => [app('memory'), files],
+  nodeFile: ({ files }) => [app('file'), files],
+  nodePut: ({ folder }) => [app('put'), folder],
+  nodePutFsync: ({ folder }) => [app('put'), folder, '--fsync'],
 };
 
 /**
@@ -48,10 +54,16 @@ export async function startBeside(name, context) {
   const ours = { ...common, basic: basicAuth('bench', context.ociToken) };
   if (name === 'listener') return { ...ours, pid: registry.pid, port: registry.port, stop: async () => {} };
   if (name === 'nginx') return { ...common, ...(await nginx(context)) };
-  const [app, ...args] = apps[name]({ ...context, folder });
-  const argv = [process.execPath, fileURLToPath(new URL(`../apps/${app}`, import.meta.url)), ...args];
+  const argv = [process.execPath, ...(await programs[name]({ ...context, folder }))];
   const server = await startServer(argv, { cwd: box.dir, env: { ...box.env, NODE_ENV: 'production' }, ready: LISTENING });
   return { ...(name.startsWith('nodePut') ? common : ours), pid: server.pid, port: Number(server.match[1]), stop: server.stop };
+}
+
+/** The same registry on the same folder, but for what a write waits for. */
+async function relaxed({ config, box }) {
+  const file = join(box.dir, 'relaxed.json');
+  await writeFile(file, JSON.stringify({ ...config, storage: { ...config.storage, durability: 'relaxed' } }));
+  return file;
 }
 
 async function nginx({ registry: { box }, files }) {
