@@ -95,7 +95,7 @@ ${table(['name', 'what it is'], used.map((name) => [name, descriptions[name]]))}
 - **The load runs on the same cores.** \`wrk\` has one thread and ${scenarios['packument-10k']?.connections ?? 32} connections (4 for 64 MB). Where a server is faster than one thread of it can ask, that thread
   is what is measured: look at the CPU per request then, which is also what noise disturbs least.
 - Ours stores in a local folder with \`durability: 'full'\`: every write is answered when it is on the disk. \`nodePut\` does not do that; \`nodePutFsync\` does. The
-  targets are against \`nodePut\`.
+  targets are against \`nodePut\`; like with like are \`listener\` and \`nodePutFsync\`, \`listenerRelaxed\` and \`nodePut\`.
 - A push is what \`curl\` tells for all of its requests: POST, PUT, or POST, PATCH in chunks, PUT. The floor gets the same bytes in the same form in one request. Each
   sample has other bytes, and what the former left to be written is on the disk before it begins.
 - A publish has a tarball of 10 KB; each makes a new package. The floor parses the document, decodes the tarball, checks its SHA-512, and writes it and an \`index.json\`.
