@@ -5,6 +5,9 @@ import { verdicts } from './targets.mjs';
 
 const MB = 1 << 20;
 
+/** Cores that other programs may keep busy before the clock tells more of them than of us. */
+const QUIET = 0.2;
+
 /** What each of ours is compared with in its table, first the one that its target names. */
 const peers = ['nginx', 'nodeMemory', 'nodeFile', 'nodePut', 'nodePutFsync'];
 
@@ -70,7 +73,8 @@ ${table(['', ''], [
     ['cores kept busy by other programs', `${ratio(others.median)} in the median sample, ${ratio(others.max)} at most`],
   ])}
 
-## Targets
+${others.median > QUIET ? `**Other programs kept ${ratio(others.median)} of ${machine.cores} cores busy in the median sample: the speeds of this run, and what they meet or miss, are not to be relied on;
+the CPU figures are.**\n\n` : ''}## Targets
 
 Ratios of speed within a round: the median of the rounds, and the lowest and highest. "By CPU" is the ratio of the work done per second of CPU: what the speeds
 would compare as if nothing but the server's own work held them back.
