@@ -40,9 +40,10 @@ function canonical(lower) {
 /**
  * The answer's headers as users index them. A repeated one is joined, as HTTP allows for all that the registry repeats.
  *
- * @param {string[]} flat
+ * @param {string} text `name\nvalue\nname\nvalue …`
  */
-function headersObject(flat) {
+function headersObject(text) {
+  const flat = text.split('\n');
   /** @type {Record<string, string>} */
   const headers = {};
   for (let i = 0; i < flat.length; i += 2) {
@@ -53,8 +54,8 @@ function headersObject(flat) {
 }
 
 /** The answer's headers for `writeHead`: `[Name, value, Name, value, …]`, repeats kept. */
-function headersList(flat) {
-  const list = flat.slice();
+function headersList(text) {
+  const list = text.split('\n');
   for (let i = 0; i < list.length; i += 2) list[i] = canonical(list[i]);
   return list;
 }
@@ -124,4 +125,19 @@ function find(flat, lower) {
   return undefined;
 }
 
-module.exports = { headersObject, headersList, flatHeaders, flatQuery, find };
+/**
+ * A flat list as the binding takes it. What has a line break in it is no header.
+ *
+ * @param {string[]} flat
+ */
+function headersText(flat) {
+  const text = flat.join('\n');
+  let breaks = 0;
+  for (let at = text.indexOf('\n'); at >= 0; at = text.indexOf('\n', at + 1)) breaks += 1;
+  if (breaks === Math.max(flat.length - 1, 0)) return text;
+  const sound = [];
+  for (let i = 0; i + 1 < flat.length; i += 2) if (!flat[i].includes('\n') && !flat[i + 1].includes('\n')) sound.push(flat[i], flat[i + 1]);
+  return sound.join('\n');
+}
+
+module.exports = { headersText, headersObject, headersList, flatHeaders, flatQuery, find };

@@ -8,6 +8,8 @@ const { own } = require('./errors.cjs');
 /** How long a client that sends on after its answer is listened to before the connection is cut. */
 const LINGER_MS = 5000;
 
+const NOTHING = [];
+
 /** The body: what a parser before us made of it, else the request itself. */
 function bodyOf(req) {
   const parsed = req.rawBody ?? req.body;
@@ -15,17 +17,6 @@ function bodyOf(req) {
   if (parsed !== undefined && parsed !== req && (req.readableEnded || req.complete)) return parsed;
   if (req.readableEnded) return undefined;
   return req;
-}
-
-/** What the connection knows. Express keeps what it has stripped off the URL in `baseUrl`. */
-function extra(req) {
-  return {
-    peer: req.socket?.remoteAddress,
-    scheme: req.socket?.encrypted ? 'https' : 'http',
-    prefix: req.baseUrl || undefined,
-    token: undefined,
-    actor: undefined,
-  };
 }
 
 /** As the connection has them. HTTP/2 names the host beside the headers. */
@@ -105,12 +96,16 @@ function nodeHandler(native, assertReady) {
       }
       const headers = headersOf(req);
       const parts = nativeBody(bodyOf(req), undefined, headers);
-      const handle = (made) =>
-        native.handle(req.method, req.url, headers, [], made[0], made[1], extra(req)).then(
-          (response) => (res.destroyed ? response.body?.cancel?.() : answer(req, res, response)),
-          (error) => fail(own(error, smartregistry)),
-        );
-      (parts instanceof Promise ? parts.then(handle) : handle(parts)).catch(fail);
+      const handle = (made) => {
+        const { socket, baseUrl } = req;
+        // Express keeps what it has stripped off the URL in `baseUrl`.
+        return native.handle(req.method, req.url, headers.join('\n'), NOTHING, made[0], made[1], socket?.remoteAddress, socket?.encrypted === true, baseUrl || undefined);
+      };
+      const settle = (response) => (res.destroyed ? response.body?.cancel?.() : answer(req, res, response));
+      const made = parts instanceof Promise ? parts.then(handle) : handle(parts);
+      // What needs no waiting is answered in the same turn.
+      if (made instanceof Promise) made.then(settle, (error) => fail(own(error, smartregistry))).catch(fail);
+      else settle(made);
     } catch (error) {
       fail(error);
     }

@@ -1,7 +1,7 @@
 // From `IRequestContext` to the arguments of the binding.
 'use strict';
 
-const { flatHeaders, flatQuery } = require('./headers.cjs');
+const { flatHeaders, flatQuery, headersText } = require('./headers.cjs');
 const { nativeBody } = require('./body.cjs');
 const { RegistryError } = require('./errors.cjs');
 
@@ -32,7 +32,7 @@ function nativeRequest(context) {
   const headers = flatHeaders(context.headers);
   const query = flatQuery(context.query);
   const body = nativeBody(context.body, context.rawBody, headers);
-  const args = (parts) => [method, path, headers, query, parts[0], parts[1], extra(context)];
+  const args = (parts) => [method, path, headersText(headers), query, parts[0], parts[1], undefined, undefined, undefined, extra(context)];
   return body instanceof Promise ? body.then(args) : args(body);
 }
 

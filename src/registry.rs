@@ -143,7 +143,7 @@ impl Registry {
         let span = tracing::info_span!("request", id = %id, method = %request.method, protocol = tracing::field::Empty);
         let facts = Facts::of(&request);
         let mut observed = self.metrics.begin(&mut request);
-        let mut response = self.route(&mut request, &mut observed).instrument(span).await;
+        let mut response = self.route(request, &mut observed).instrument(span).await;
         settle(&facts, &mut response);
         observed.answered(&mut response);
         if let Ok(value) = HeaderValue::from_str(&id) {
@@ -152,7 +152,7 @@ impl Registry {
         response
     }
 
-    async fn route(&self, request: &mut Request, observed: &mut Observed) -> Response {
+    async fn route(&self, mut request: Request, observed: &mut Observed) -> Response {
         if let Some((path, query)) = request.path.split_once('?') {
             let query = Query::parse(query);
             request.path = path.to_owned();
@@ -169,7 +169,6 @@ impl Registry {
         let Some(mounted) = self.mounted.get(route.to) else { return no_handler() };
         tracing::Span::current().record("protocol", mounted.name.as_str());
         observed.protocol(mounted.name);
-        let request = std::mem::replace(request, Request::new(Method::GET, ""));
         let answer = AssertUnwindSafe(self.run(mounted, route, &rest, request)).catch_unwind().await;
         let mut response = match answer {
             Ok(Ok(response)) => response,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use napi::Env;
-use napi::bindgen_prelude::{ClassInstance, Object, PromiseRaw};
+use napi::bindgen_prelude::{ClassInstance, Either, Object, PromiseRaw};
 use napi_derive::napi;
 use parking_lot::Mutex;
 
@@ -14,11 +14,12 @@ use super::error::Out;
 use super::hooks::JsHooks;
 use super::request::{self, NativeBody, NativeExtra, Parts};
 use super::response::{self, NativeResponse};
-use super::runtime::promise;
+use super::runtime::{at_once, promise};
 use super::server::{self, NativeServer};
 use super::storage::NativeStorage;
 use super::stream::Upload;
 use crate::config::Config;
+use crate::core::body::Body;
 use crate::core::error::{Error, Kind, Result};
 use crate::handoff::pull::Live;
 use crate::registry::{Extensions, Registry};
@@ -71,7 +72,7 @@ impl NativeRegistry {
         promise(env, async move { registry?.init().await })
     }
 
-    /// Answers a request.
+    /// Answers a request: at once if nothing has to be waited for, else with a promise.
     #[napi(catch_unwind)]
     #[allow(clippy::too_many_arguments)] // flat on purpose: each property of an object costs a look-up on the JavaScript thread
     pub fn handle<'env>(
@@ -79,23 +80,34 @@ impl NativeRegistry {
         env: &'env Env,
         method: String,
         path: String,
-        headers: Vec<String>,
+        headers: String,
         query: Vec<String>,
         body: Option<NativeBody>,
         upload: Option<ClassInstance<'_, Upload>>,
+        peer: Option<String>,
+        secure: Option<bool>,
+        prefix: Option<String>,
         extra: Option<NativeExtra>,
-    ) -> napi::Result<PromiseRaw<'env, Out<NativeResponse>>> {
+    ) -> napi::Result<Either<Out<NativeResponse>, PromiseRaw<'env, Out<NativeResponse>>>> {
         let registry = self.get();
-        let parts = Parts { method, path, headers, query, extra: extra.unwrap_or_default() };
+        let secure = secure.unwrap_or_default();
+        let parts =
+            Parts { method, path, headers, query, peer, secure, prefix, extra: extra.unwrap_or_default() };
         let body = request::body(body, upload.as_deref());
+        // What has a body is waited for in any case, and worked on where it disturbs nobody.
+        let bare = matches!(body, Ok(Body::Empty));
         let (live, idle) = (Arc::clone(&self.live), self.idle);
-        promise(env, async move {
+        let answer = Box::pin(async move {
             let registry = registry?;
             let answer = match body.and_then(|body| parts.build(body, registry.trust())) {
                 Ok(request) => Box::pin(registry.handle(request)).await,
                 Err(error) => response::refusal(&error),
             };
             Ok(response::convert(answer, &live, idle))
+        });
+        Ok(match if bare { at_once(answer) } else { Err(answer) } {
+            Ok(answer) => Either::A(Out(answer)),
+            Err(answer) => Either::B(promise(env, answer)?),
         })
     }
 

@@ -48,28 +48,32 @@ pub struct NativeExtra {
     pub token: Option<String>,
     /// `IRequestActor` as JSON.
     pub actor: Option<String>,
-    /// Address of the connection's other end.
-    pub peer: Option<String>,
-    /// `http` or `https`, as the connection has it.
-    pub scheme: Option<String>,
-    /// Path that the host has stripped off before us.
-    pub prefix: Option<String>,
 }
 
 /// A request but for its body.
 pub(super) struct Parts {
     pub(super) method: String,
     pub(super) path: String,
-    pub(super) headers: Vec<String>,
+    /// `name\nvalue\nname\nvalue …`: one text crosses the border faster than many.
+    pub(super) headers: String,
     pub(super) query: Vec<String>,
+    /// Address of the connection's other end.
+    pub(super) peer: Option<String>,
+    /// Whether the connection is encrypted.
+    pub(super) secure: bool,
+    /// Path that the host has stripped off before us.
+    pub(super) prefix: Option<String>,
     pub(super) extra: NativeExtra,
 }
 
 impl Parts {
     /// Puts a request together; `trust` says whether the forwarding headers count.
     pub(super) fn build(self, body: Body, trust: &Trust) -> Result<Request> {
-        let method = Method::from_bytes(self.method.to_ascii_uppercase().as_bytes())
-            .map_err(|_| Error::invalid("the method is no HTTP method"))?;
+        let method = Method::from_bytes(self.method.as_bytes())
+            .ok()
+            .filter(|_| self.method.bytes().all(|byte| !byte.is_ascii_lowercase()))
+            .or_else(|| Method::from_bytes(self.method.to_ascii_uppercase().as_bytes()).ok())
+            .ok_or_else(|| Error::invalid("the method is no HTTP method"))?;
         let extra = self.extra;
         let mut request = Request::new(method, self.path);
         request.headers = header_map(&self.headers);
@@ -80,13 +84,12 @@ impl Parts {
             extra.actor.map(|actor| serde_json::from_str::<Actor>(&actor)).transpose().map_err(|error| {
                 Error::invalid("the actor of the request is not usable").with_source(error)
             })?;
-        let peer = extra.peer.as_deref().and_then(|peer| peer.parse().ok());
-        let secure = extra.scheme.as_deref() == Some("https");
-        let seen = origin::resolve(&request.headers, None, secure, peer, trust);
+        let peer = self.peer.as_deref().and_then(|peer| peer.parse().ok());
+        let seen = origin::resolve(&request.headers, None, self.secure, peer, trust);
         request.origin = seen.origin;
         request.peer = seen.client;
         // What the host's own router has stripped off lies between the proxy's prefix and ours.
-        request.origin.prefix.push_str(extra.prefix.unwrap_or_default().trim_end_matches('/'));
+        request.origin.prefix.push_str(self.prefix.unwrap_or_default().trim_end_matches('/'));
         Ok(request)
     }
 }
@@ -128,10 +131,10 @@ pub(super) fn owned(buffer: Buffer) -> Bytes {
 }
 
 /// What is no header by the grammar is left out: a host's own invention must not fail the request.
-fn header_map(flat: &[String]) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(flat.len() / 2);
-    for pair in flat.chunks_exact(2) {
-        let [name, value] = pair else { continue };
+fn header_map(flat: &str) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(16);
+    let mut parts = flat.split('\n');
+    while let (Some(name), Some(value)) = (parts.next(), parts.next()) {
         let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), header_value(value)) else {
             continue;
         };

@@ -12,7 +12,7 @@ use super::stream::Download;
 use crate::core::body::Body;
 use crate::core::error::Error;
 use crate::core::response::Response;
-use crate::handoff::pull::{Live, PIECE};
+use crate::handoff::pull::Live;
 
 /// A response. Header names in lower case, repeated ones repeated: `[name, value, name, value, …]`.
 #[napi(object, object_from_js = false)]
@@ -21,23 +21,30 @@ pub struct NativeResponse {
     pub status: u16,
     /// A reason phrase of our own.
     pub status_text: Option<String>,
-    /// Headers.
-    pub headers: Vec<String>,
+    /// Headers: `name\nvalue\nname\nvalue …`. No value has a line break in it.
+    pub headers: String,
     /// The body; nothing when there is none.
     pub body: Option<Either<Chunk, Download>>,
 }
 
+/// What is in memory anyway crosses in one piece up to this size.
+const WHOLE: usize = 4 << 20;
+
 /// Converts; must run inside the runtime, since a large body gets a task of its own.
 pub(super) fn convert(response: Response, live: &Arc<Live>, idle: Duration) -> NativeResponse {
-    let headers = response
-        .headers
-        .iter()
-        .flat_map(|(name, value)| [name.as_str().to_owned(), latin(value.as_bytes())])
-        .collect();
+    let mut headers = String::with_capacity(512);
+    for (name, value) in &response.headers {
+        if !headers.is_empty() {
+            headers.push('\n');
+        }
+        headers.push_str(name.as_str());
+        headers.push('\n');
+        headers.extend(value.as_bytes().iter().copied().map(char::from));
+    }
     let body = match response.body {
         Body::Empty => None,
         Body::Bytes(bytes) if bytes.is_empty() => None,
-        Body::Bytes(bytes) if bytes.len() <= PIECE => Some(Either::A(Chunk(bytes))),
+        Body::Bytes(bytes) if bytes.len() <= WHOLE => Some(Either::A(Chunk(bytes))),
         body => Some(Either::B(Download::start(body, live, idle))),
     };
     NativeResponse { status: response.status.as_u16(), status_text: response.reason, headers, body }
@@ -47,10 +54,6 @@ pub(super) fn convert(response: Response, live: &Arc<Live>, idle: Duration) -> N
 pub(super) fn refusal(error: &Error) -> Response {
     let body = serde_json::json!({ "error": "BAD_REQUEST", "message": error.public_message() });
     Response::json(error.status(), &body)
-}
-
-fn latin(bytes: &[u8]) -> String {
-    bytes.iter().copied().map(char::from).collect()
 }
 
 /// Bytes on their way into a `Buffer`.
@@ -77,7 +80,13 @@ impl ToNapiValue for Chunk {
     unsafe fn to_napi_value(env: sys::napi_env, value: Self) -> napi::Result<sys::napi_value> {
         let js = Env::from_raw(env);
         let bytes = value.0;
-        let slice = if bytes.len() >= WORTH_SHARING && bytes.is_unique() {
+        // The copy is made in our own memory: that of JavaScript comes fresh from the system each time, page by page.
+        let bytes = if bytes.len() < WORTH_SHARING || bytes.is_unique() {
+            bytes
+        } else {
+            Bytes::copy_from_slice(&bytes)
+        };
+        let slice = if bytes.len() >= WORTH_SHARING {
             let (start, length) = (bytes.as_ptr().cast_mut(), bytes.len());
             unsafe { BufferSlice::from_external(&js, start, length, bytes, |_, bytes| drop(bytes))? }
         } else {

@@ -1,9 +1,11 @@
 //! What is set up once per process when the addon is loaded: threads, the log of last resort, and the panic hook.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 use std::thread::available_parallelism;
 
 use napi::Env;
-use napi::bindgen_prelude::{PromiseRaw, ToNapiValue};
+use napi::bindgen_prelude::{PromiseRaw, ToNapiValue, within_runtime_if_available};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -59,4 +61,18 @@ pub(super) fn promise<T: ToNapiValue + Send + 'static>(
     work: impl Future<Output = Result<T>> + Send + 'static,
 ) -> napi::Result<PromiseRaw<'_, Out<T>>> {
     env.spawn_future(async move { Ok(Out(work.await)) })
+}
+
+/// The outcome of `work` if it has nothing to wait for; else `work` back, to go on with [`promise`].
+///
+/// A hot read is answered from memory: a task, a hop to another thread and one back to this one would cost several times the work.
+/// The little that is done here before the first wait is what costs little.
+pub(super) fn at_once<F: Future + Unpin>(mut work: F) -> std::result::Result<F::Output, F> {
+    let first =
+        within_runtime_if_available(|| Pin::new(&mut work).poll(&mut Context::from_waker(Waker::noop())));
+    match first {
+        Poll::Ready(outcome) => Ok(outcome),
+        // Whatever it waits for hears of the true waker when the runtime asks for the first time.
+        Poll::Pending => Err(work),
+    }
 }

@@ -143,7 +143,8 @@ impl Splitter {
                     self.expect_key = false;
                 }
                 b',' => {
-                    self.expect_key = self.level().is_some_and(|level| self.objects.get(level) == Some(&true))
+                    self.expect_key =
+                        self.level().is_some_and(|level| self.objects.get(level) == Some(&true));
                 }
                 b':' => self.expect_key = false,
                 b'"' => {

@@ -196,7 +196,7 @@ pub(crate) fn manifest(
             "hasInstallScript" if value.get() != "true" => {}
             "deprecated" | "readme" | "_attachments" | "_sr" => {}
             key if fields.is_none_or(|fields| fields.contains(&key)) => {
-                object.raw(key, value.get().as_bytes())
+                object.raw(key, value.get().as_bytes());
             }
             _ => {}
         }
