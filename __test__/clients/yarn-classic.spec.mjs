@@ -10,7 +10,10 @@ import { run } from '../support/process.mjs';
 
 const { argv } = await client('yarn-classic');
 
-const yarn = (site, args, { cwd = site.box.dir, as = 'owner', ...more } = {}) => run([...argv, ...args], { cwd, env: site.as(as), ...more });
+/** For root its home is a folder of the whole machine, unless root is not a real one. */
+const ownHome = { FAKEROOTKEY: '1' };
+
+const yarn = (site, args, { cwd = site.box.dir, as = 'owner', ...more } = {}) => run([...argv, ...args], { cwd, env: { ...site.as(as), ...ownHome }, ...more });
 
 const setUp = (site) => people(site, (url, token) => ({
   // Without always-auth this client keeps its token to itself when it reads unscoped packages.
@@ -87,8 +90,11 @@ matrix('yarn classic', { protocol: 'npm', setUp }, (step) => {
 
   step('publishes with user and password, logging in and out by itself', async (site) => {
     const made = await writePackage(await site.box.folder('by-password'), { name: 'by-password', version: '1.0.0' });
-    // Name and address stand in its configuration since the login; it asks for the rest.
-    const answers = [[/question npm password/i, password]];
+    const answers = [
+      [/question npm username/i, 'alice'],
+      [/question npm email/i, 'alice@example.com'],
+      [/question npm password/i, password],
+    ];
     const args = ['publish', '--no-git-tag-version', '--new-version', '1.0.0'];
     (await yarn(site, args, { cwd: made.folder, as: 'fresh', answers, terminal: true })).ok().shows(/Logged in/).shows(/Published/).shows(/Revoked login token/);
   });

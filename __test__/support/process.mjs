@@ -1,6 +1,8 @@
 // Starts programs for the tests: output kept, time limited, everything ended by its own pid.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { client } from '../../scripts/clients.mjs';
 
 /** More output than this is cut in the middle of a failure message: the first and the last part tell the story. */
 const SHOWN = 12_000;
@@ -77,14 +79,14 @@ export class Finished {
  *   with `terminal` on a pseudo terminal, for programs that ask nobody else
  * @returns {Promise<Finished>}
  */
-export function run(argv, { cwd, env, input, answers, terminal = false, seconds = 90 }) {
-  const [command, ...args] = terminal ? ['script', '--quiet', '--return', '--command', argv.map(quoted).join(' '), '/dev/null'] : argv;
+export async function run(argv, { cwd, env, input, answers, terminal = false, seconds = 90 }) {
+  const [command, ...args] = terminal ? [...(await python()), fileURLToPath(new URL('terminal.py', import.meta.url)), ...argv] : argv;
   const line = argv.join(' ');
   return new Promise((done, fail) => {
     const child = spawn(command, args, { cwd, env, detached: true, stdio: [input ?? answers ? 'pipe' : 'ignore', 'pipe', 'pipe'] });
     running.add(child);
     let [stdout, output, timedOut] = ['', '', false];
-    const reply = answers && typist(child, answers, terminal);
+    const reply = answers && typist(child, answers);
     child.stdout.setEncoding('utf8').on('data', (text) => {
       stdout += text;
       output += text;
@@ -113,20 +115,19 @@ export function run(argv, { cwd, env, input, answers, terminal = false, seconds 
   });
 }
 
-/** One argument for the shell that `script` runs. */
-const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
+/** The Python that moto runs on. */
+const python = async () => (await client('moto')).argv;
 
 /** Types each answer when its question has appeared. Clients that ask twice drop what was typed ahead. */
-function typist(child, answers, terminal) {
+function typist(child, answers) {
   const open = [...answers];
   let seen = '';
   return (text) => {
     seen += text;
     if (!open.length || !open[0][0].test(seen)) return;
     seen = '';
-    child.stdin.write(`${open.shift()[1]}${terminal ? '\r' : '\n'}`);
-    // The end of input on a terminal would hang it up under the running program.
-    if (!open.length && !terminal) child.stdin.end();
+    child.stdin.write(`${open.shift()[1]}\n`);
+    if (!open.length) child.stdin.end();
   };
 }
 
