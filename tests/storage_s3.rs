@@ -1,5 +1,6 @@
 //! The S3 backend against real servers. `scripts/test.mjs` starts them and says in environment variables where they are; a
-//! server that is missing is a failure, never a skipped test.
+//! server that is missing is a failure. Only Ceph's is not to be had everywhere: there the script leaves the tests named
+//! `rgw_…` out, and says so.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 // The runner says in the environment where its servers are.
 #![allow(clippy::disallowed_methods)]
@@ -147,22 +148,40 @@ async fn smarts3_basics() {
 }
 
 #[tokio::test]
-async fn the_probe_tells_servers_apart() {
-    for (kind, level, words) in
-        [("MOTO", CasLevel::L0, ""), ("SMARTS3", CasLevel::L2, "ignores conditional writes")]
-    {
-        let descriptor = descriptor(kind);
-        let store = S3Store::new(&descriptor, Clock::real()).unwrap();
-        store.prepare().await.unwrap();
-        let first = store.requests();
-        let capabilities = store.capabilities();
-        assert_eq!(capabilities.cas, level, "{kind}");
-        assert!(capabilities.warnings.concat().contains(words), "{kind}: {:?}", capabilities.warnings);
-        let again = S3Store::new(&descriptor, Clock::real()).unwrap();
-        again.prepare().await.unwrap();
-        assert_eq!(again.capabilities(), capabilities, "{kind}");
-        assert!(again.requests() <= 2 && first > 50, "{kind}: {first} requests, then {}", again.requests());
-    }
+async fn rgw_basics() {
+    basics("RGW").await;
+}
+
+/// Probes a new bucket, then takes the verdict from where it was kept.
+async fn probed(kind: &str, level: CasLevel, words: &str) {
+    let descriptor = descriptor(kind);
+    let store = S3Store::new(&descriptor, Clock::real()).unwrap();
+    store.prepare().await.unwrap();
+    let first = store.requests();
+    let capabilities = store.capabilities();
+    assert_eq!(capabilities.cas, level, "{kind}");
+    assert!(capabilities.warnings.concat().contains(words), "{kind}: {:?}", capabilities.warnings);
+    let again = S3Store::new(&descriptor, Clock::real()).unwrap();
+    again.prepare().await.unwrap();
+    assert_eq!(again.capabilities(), capabilities, "{kind}");
+    // A good verdict takes races and is kept; a bad one takes few requests, at each start.
+    let kept = again.requests() <= 2 && first > 50;
+    assert_eq!(kept, level == CasLevel::L0, "{kind}: {first} requests, then {}", again.requests());
+}
+
+#[tokio::test]
+async fn moto_is_probed() {
+    probed("MOTO", CasLevel::L0, "").await;
+}
+
+#[tokio::test]
+async fn smarts3_is_probed() {
+    probed("SMARTS3", CasLevel::L2, "ignores conditional writes").await;
+}
+
+#[tokio::test]
+async fn rgw_is_probed() {
+    probed("RGW", CasLevel::L0, "").await;
 }
 
 /// Runs the behaviour suite but for `skipped`: what this server is known not to do, or not to survive.
@@ -181,7 +200,7 @@ async fn suite(kind: &str, skipped: &[&str]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn moto_keeps_the_promises() {
     // It answers 500 to a part of an aborted upload.
-    suite("MOTO", &["an_aborted_upload_leaves_nothing"]).await;
+    suite("MOTO", &["an_aborted_upload_takes_no_part"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,7 +210,13 @@ async fn smarts3_keeps_the_promises() {
         "any_key_is_kept_apart",
         // It forgets an upload when its completion fails, and has no way to abort one.
         "a_part_stored_again_replaces_the_first",
-        "an_aborted_upload_leaves_nothing",
+        "an_aborted_upload_takes_no_part",
+        "an_aborted_upload_is_not_completed",
     ];
     suite("SMARTS3", &unable).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rgw_keeps_the_promises() {
+    suite("RGW", &[]).await;
 }

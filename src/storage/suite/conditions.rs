@@ -60,32 +60,42 @@ pub(super) async fn only_the_known_version_is_replaced(area: Area) {
 }
 
 pub(super) async fn no_replacement_is_lost(area: Area) {
-    area.put("counter", "0").await;
+    area.put("log", "").await;
     let mut tasks = JoinSet::new();
-    for _ in 0..8 {
+    for writer in 0..8 {
         let area = area.clone();
         tasks.spawn(async move {
-            let mut done = 0;
-            while done < 5 {
-                let found = area.store.get(&area.key("counter"), GetOptions::default()).await.unwrap();
-                let version = found.meta.version.clone();
-                let text: Vec<_> = futures_util::TryStreamExt::try_collect(found.body).await.unwrap();
-                let text = text.into_iter().flatten().collect::<Vec<u8>>();
-                let count: u64 = String::from_utf8(text).unwrap().parse().unwrap();
-                let next = chunks(&(count + 1).to_string());
-                let put = area.store.put(&area.key("counter"), next, on(Condition::Matches(version))).await;
-                match put {
-                    Ok(_) => done += 1,
-                    Err(StoreError::Precondition | StoreError::Conflict) => {}
-                    Err(error) => panic!("{error:?}"),
-                }
+            for number in 0..5 {
+                add_line(&area, &format!("{writer}.{number}\n")).await;
             }
         });
     }
-    while let Some(done) = tasks.join_next().await {
-        done.unwrap();
+    tasks.join_all().await;
+    let log = area.read("log").await;
+    let mut lines: Vec<_> = std::str::from_utf8(&log).unwrap().lines().collect();
+    lines.sort_unstable();
+    let all: Vec<_> = (0..40).map(|at| format!("{}.{}", at / 5, at % 5)).collect();
+    assert_eq!(lines, all);
+}
+
+/// Adds the line once, whatever the answers.
+async fn add_line(area: &Area, line: &str) {
+    loop {
+        let found = area.store.get(&area.key("log"), GetOptions::default()).await.unwrap();
+        let version = found.meta.version.clone();
+        let pieces: Vec<_> = futures_util::TryStreamExt::try_collect(found.body).await.unwrap();
+        let mut text = String::from_utf8(pieces.concat()).unwrap();
+        if text.contains(line) {
+            return;
+        }
+        text.push_str(line);
+        match area.store.put(&area.key("log"), chunks(&text), on(Condition::Matches(version))).await {
+            Ok(_) => return,
+            // Whether it has happened is seen at the next read.
+            Err(StoreError::Precondition | StoreError::Conflict | StoreError::Unknown(_)) => {}
+            Err(error) => panic!("{error:?}"),
+        }
     }
-    assert_eq!(area.read("counter").await, "40");
 }
 
 pub(super) async fn nothing_is_renamed_over_an_object(area: Area) {

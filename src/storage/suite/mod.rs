@@ -77,6 +77,8 @@ pub const CHECKS: &[Check] = checks! {
         parts_in_any_order_make_the_object
         a_part_stored_again_replaces_the_first
         an_aborted_upload_leaves_nothing
+        an_aborted_upload_takes_no_part
+        an_aborted_upload_is_not_completed
         an_unknown_upload_is_refused
         parts_can_be_flushed_and_gone_on_with
         a_large_object_is_streamed

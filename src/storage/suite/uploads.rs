@@ -49,11 +49,25 @@ pub(super) async fn a_part_stored_again_replaces_the_first(area: Area) {
 pub(super) async fn an_aborted_upload_leaves_nothing(area: Area) {
     let (store, key) = (&area.store, area.key("a"));
     let upload = store.begin(&key, PutOptions::default()).await.unwrap();
-    let one = store.part(&key, &upload, 1, chunks("x")).await.unwrap();
+    store.part(&key, &upload, 1, chunks("x")).await.unwrap();
     store.abort(&key, &upload).await.unwrap();
+    store.abort(&key, &upload).await.unwrap();
+    assert!(area.is_missing("a").await);
+}
+
+pub(super) async fn an_aborted_upload_takes_no_part(area: Area) {
+    let (store, key) = (&area.store, area.key("a"));
+    let upload = store.begin(&key, PutOptions::default()).await.unwrap();
     store.abort(&key, &upload).await.unwrap();
     let part = store.part(&key, &upload, 2, chunks("x")).await;
     assert!(matches!(part, Err(StoreError::NoSuchUpload)), "{part:?}");
+}
+
+pub(super) async fn an_aborted_upload_is_not_completed(area: Area) {
+    let (store, key) = (&area.store, area.key("a"));
+    let upload = store.begin(&key, PutOptions::default()).await.unwrap();
+    let one = store.part(&key, &upload, 1, chunks("x")).await.unwrap();
+    store.abort(&key, &upload).await.unwrap();
     let complete = store.complete(&key, &upload, &[one]).await;
     assert!(matches!(complete, Err(StoreError::NoSuchUpload)), "{complete:?}");
     assert!(area.is_missing("a").await);
