@@ -30,6 +30,9 @@ export async function startS3(kind) {
   };
 }
 
+/** Name of the environment variable that says why there is no server of Ceph's here. Only the runner sets it. */
+export const missingRgw = 'SMARTREGISTRY_TEST_MISSING_RGW';
+
 /** Name of the environment variable by which the runner lends its server of this kind to the test files. */
 export const sharedVariable = (kind) => `SMARTREGISTRY_TEST_S3_${kind.toUpperCase()}`;
 

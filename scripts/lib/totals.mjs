@@ -7,11 +7,11 @@ export function add(a, b) {
   return { passed: a.passed + b.passed, failed: a.failed + b.failed, skipped: a.skipped + b.skipped };
 }
 
-/** Reads every `test result: ok. 5 passed; 0 failed; 1 ignored; …` of cargo. */
+/** Reads every `test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; …` of cargo. */
 export function cargoTotals(output) {
   let sum = zero();
-  for (const [, passed, failed, ignored] of output.matchAll(/^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored;/gm)) {
-    sum = add(sum, { passed: Number(passed), failed: Number(failed), skipped: Number(ignored) });
+  for (const [, passed, failed, ignored, left] of output.matchAll(/^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored; \d+ measured; (\d+) filtered out/gm)) {
+    sum = add(sum, { passed: Number(passed), failed: Number(failed), skipped: Number(ignored) + Number(left) });
   }
   return sum;
 }
