@@ -94,7 +94,7 @@ async function clients(env) {
   await build('dev');
   for (const name of clientNames) if (!isLazy(name)) await client(name);
   env = { SMARTREGISTRY_TEST_STORAGES: storages.join(), ...env };
-  return nodeTest(env, await specs('__test__/clients'), { concurrency: availableParallelism() + 1 });
+  return nodeTest(env, await specs('__test__/clients'), { concurrency: availableParallelism() });
 }
 
 /** Races, kills and memory: each drill wants the machine for itself. */

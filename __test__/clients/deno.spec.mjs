@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { client } from '../../scripts/clients.mjs';
 import { matrix } from '../support/matrix.mjs';
 import { npmrc, people } from '../support/npm-config.mjs';
-import { assertInstalled, writePackage, writeProject } from '../support/packages.mjs';
+import { npmSteps } from '../support/npm-steps.mjs';
+import { assertInstalled } from '../support/packages.mjs';
 import { run } from '../support/process.mjs';
 
 const { argv } = await client('deno');
@@ -21,18 +22,10 @@ const setUp = async (site) => {
 const anyAge = '--minimum-dependency-age=0';
 
 matrix('deno', { protocol: 'npm', setUp }, (step) => {
-  /** Deno publishes to no npm registry, so npm does. */
-  const publishing = async (site, manifest, args = []) => {
-    const made = await writePackage(await site.box.folder(`${manifest.name}-${manifest.version}`), manifest);
-    (await run([...npm, 'publish', ...args], { cwd: made.folder, env: site.as('owner') })).ok();
-    return made;
-  };
-
-  const projectOf = async (site, folder, dependencies) => {
-    const project = await site.box.folder(folder);
-    await writeProject(project, dependencies);
-    return project;
-  };
+  const { publishing, projectOf, ...shared } = npmSteps(step, {
+    /** Deno publishes to no npm registry, so npm does. */
+    publish: (site, made, args = []) => run([...npm, 'publish', ...args], { cwd: made.folder, env: site.as('owner') }),
+  });
 
   step('installs into a fresh project', async (site) => {
     site.widget = await publishing(site, { name: 'widget', version: '1.0.0' });
@@ -72,18 +65,10 @@ matrix('deno', { protocol: 'npm', setUp }, (step) => {
     (await deno(site, ['install'], { cwd: project })).refused(/minimum[ -]dependency[ -](age|date)/i);
   });
 
-  step('is told that a package or a version is missing', async (site) => {
-    const project = await projectOf(site, 'missing', {});
-    (await deno(site, ['add', anyAge, 'npm:no-such-package'], { cwd: project })).refused(/no-such-package/);
-    (await deno(site, ['add', anyAge, 'npm:widget@9.9.9'], { cwd: project })).refused(/9\.9\.9/);
+  shared.isToldWhatIsMissing((site, name, options) => deno(site, ['add', anyAge, `npm:${name}`], options), {
+    noPackage: /no-such-package/,
+    noVersion: /9\.9\.9/,
   });
 
-  step('reads a private package only with a token', async (site) => {
-    const secret = await publishing(site, { name: '@private/secret', version: '1.0.0' });
-    const project = await projectOf(site, 'private', { '@private/secret': '1.0.0' });
-    (await deno(site, ['install', anyAge], { cwd: project })).refused(/@private\/secret/);
-    (await deno(site, ['install', anyAge], { cwd: project, as: 'liar' })).refused(/@private\/secret/);
-    (await deno(site, ['install', anyAge], { cwd: project, as: 'owner' })).ok();
-    await assertInstalled(project, secret);
-  });
+  shared.readsPrivately((site, options) => deno(site, ['install', anyAge], options), { nobody: /@private\/secret/, liar: /@private\/secret/ });
 });

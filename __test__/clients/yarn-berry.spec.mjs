@@ -1,11 +1,11 @@
 // Yarn 4: puts the attachment first in what it publishes, computes tarball paths by itself, and waits a day before it takes a new version.
-import assert from 'node:assert/strict';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { client } from '../../scripts/clients.mjs';
 import { matrix, password } from '../support/matrix.mjs';
 import { people } from '../support/npm-config.mjs';
-import { assertInstalled, assertIntegrity, write, writePackage, writeProject } from '../support/packages.mjs';
+import { npmSteps } from '../support/npm-steps.mjs';
+import { write } from '../support/packages.mjs';
 import { run } from '../support/process.mjs';
 
 const { argv } = await client('yarn-berry');
@@ -26,49 +26,26 @@ const setUp = (site) => people(site, (url, token) => ({
 }));
 
 matrix('yarn berry', { protocol: 'npm', setUp }, (step) => {
-  /** An empty lock file makes a folder a project of its own. */
-  const packageOf = async (site, folder, manifest) => {
-    const made = await writePackage(await site.box.folder(folder), manifest);
-    await write(made.folder, { 'yarn.lock': '' });
-    (await yarn(site, ['install'], { cwd: made.folder })).ok();
-    return made;
-  };
-
-  const projectOf = async (site, folder, dependencies) => {
-    const project = await site.box.folder(folder);
-    await writeProject(project, dependencies);
-    await write(project, { 'yarn.lock': '' });
-    return project;
-  };
-
-  const publish = (site, made, args = [], options = {}) => yarn(site, ['npm', 'publish', ...args], { cwd: made.folder, ...options });
-
-  const publishing = async (site, manifest, args) => {
-    const made = await packageOf(site, `${manifest.name}-${manifest.version}`, manifest);
-    (await publish(site, made, args)).ok().shows(/Package archive published/);
-    return made;
-  };
+  /** It makes a folder a project of its own. */
+  const emptyLockFile = { 'yarn.lock': '' };
+  const shared = npmSteps(step, {
+    publish: (site, made, args = [], options = {}) => yarn(site, ['npm', 'publish', ...args], { cwd: made.folder, ...options }),
+    published: () => /Package archive published/,
+    async completePackage(site, cwd) {
+      await write(cwd, emptyLockFile);
+      (await yarn(site, ['install'], { cwd })).ok();
+    },
+    completeProject: (project) => write(project, emptyLockFile),
+  });
 
   step('says who is logged in, and who is not', async (site) => {
     (await yarn(site, ['npm', 'whoami'])).ok().shows(/alice/);
     (await yarn(site, ['npm', 'whoami'], { as: 'liar' })).refused(/Invalid authentication/);
   });
 
-  step('publishes unscoped, scoped, again and under a tag', async (site) => {
-    site.widget = await publishing(site, { name: 'widget', version: '1.0.0' });
-    site.gadget = await publishing(site, { name: '@acme/gadget', version: '0.1.0', dependencies: { widget: '^1.0.0' } }, ['--access', 'public']);
-    site.newer = await publishing(site, { name: 'widget', version: '1.1.0' });
-    site.beta = await publishing(site, { name: 'widget', version: '2.0.0-beta.1' }, ['--tag', 'beta']);
-    await assertIntegrity(site.registry.npm, '@acme/gadget', '0.1.0');
-    const { 'dist-tags': tags } = await assertIntegrity(site.registry.npm, 'widget', '2.0.0-beta.1');
-    assert.deepEqual(tags, { latest: '1.1.0', beta: '2.0.0-beta.1' });
-  });
+  shared.publishes();
 
-  step('shows a package', async (site) => {
-    const shown = (await yarn(site, ['npm', 'info', 'widget', '--json'], { cwd: site.widget.folder })).json();
-    assert.equal(shown.version, '1.1.0');
-    assert.deepEqual(shown.versions, ['1.0.0', '1.1.0', '2.0.0-beta.1']);
-  });
+  shared.shows(async (site) => (await yarn(site, ['npm', 'info', 'widget', '--json'], { cwd: site.widget.folder })).json());
 
   step('lists, sets and removes tags', async (site) => {
     const { folder: cwd } = site.widget;
@@ -78,55 +55,30 @@ matrix('yarn berry', { protocol: 'npm', setUp }, (step) => {
     (await yarn(site, ['npm', 'tag', 'list', 'widget'], { cwd })).ok().hides(/stable/);
   });
 
-  step('installs into a fresh project', async (site) => {
-    site.project = await projectOf(site, 'project', { '@acme/gadget': '^0.1.0' });
-    (await yarn(site, ['install'], { cwd: site.project, as: 'nobody' })).ok();
-    await assertInstalled(site.project, site.gadget);
-    await assertInstalled(site.project, site.newer);
-    (await yarn(site, ['add', 'widget@beta'], { cwd: site.project, as: 'nobody' })).ok();
-    await assertInstalled(site.project, site.beta);
-  });
-
-  step('installs what the lock file says, with an empty cache', async (site) => {
-    await rm(join(site.project, 'node_modules'), { recursive: true });
-    await rm(join(site.box.home, 'yarn'), { recursive: true });
-    (await yarn(site, ['install', '--immutable'], { cwd: site.project, as: 'nobody' })).ok();
-    await assertInstalled(site.project, site.gadget);
-    await assertInstalled(site.project, site.beta);
+  shared.installs({
+    install: (site, options) => yarn(site, ['install'], options),
+    addBeta: (site, options) => yarn(site, ['add', 'widget@beta'], options),
+    async installLocked(site, options) {
+      await rm(join(site.box.home, 'yarn'), { recursive: true });
+      return yarn(site, ['install', '--immutable'], options);
+    },
   });
 
   step('knows when each version was published', async (site) => {
-    const project = await projectOf(site, 'young', { widget: '^1.0.0' });
+    const project = await shared.projectOf(site, 'young', { widget: '^1.0.0' });
     (await yarn(site, ['install'], { cwd: project, age: '1d' })).refused(/quarantined/);
   });
 
-  step('is told that a version exists', async (site) => {
-    const changed = await packageOf(site, 'changed', { name: 'widget', version: '1.1.0', description: 'something else' });
-    (await publish(site, changed)).refused(/You cannot publish over the previously published versions: 1\.1\.0/);
-    await assertIntegrity(site.registry.npm, 'widget', '1.1.0');
+  shared.isToldThatAVersionExists(/You cannot publish over the previously published versions: 1\.1\.0/);
+
+  shared.isToldWhyItMayNot({ nobody: /No authentication configured/, liar: /Invalid authentication/, reader: /YN0035|403|Forbidden/ });
+
+  shared.isToldWhatIsMissing((site, name, options) => yarn(site, ['add', name], options), {
+    noPackage: /no-such-package[^]*(Package not found|404)/,
+    noVersion: /widget@npm:9\.9\.9/,
   });
 
-  step('is told why a publish without rights fails', async (site) => {
-    const made = await packageOf(site, 'denied', { name: 'denied', version: '1.0.0' });
-    (await publish(site, made, [], { as: 'nobody' })).refused(/No authentication configured/);
-    (await publish(site, made, [], { as: 'liar' })).refused(/Invalid authentication/);
-    (await publish(site, made, [], { as: 'reader' })).refused(/YN0035|403|Forbidden/);
-    assert.equal((await fetch(`${site.registry.npm}denied`)).status, 404);
-  });
-
-  step('is told that a package or a version is missing', async (site) => {
-    const project = await projectOf(site, 'missing', {});
-    (await yarn(site, ['add', 'no-such-package'], { cwd: project })).refused(/no-such-package[^]*(Package not found|404)/);
-    (await yarn(site, ['add', 'widget@9.9.9'], { cwd: project })).refused(/widget@npm:9\.9\.9/);
-  });
-
-  step('reads a private package only with a token', async (site) => {
-    const secret = await publishing(site, { name: '@private/secret', version: '1.0.0' });
-    const project = await projectOf(site, 'private', { '@private/secret': '1.0.0' });
-    (await yarn(site, ['install'], { cwd: project, as: 'nobody' })).refused(/@private\/secret/);
-    (await yarn(site, ['install'], { cwd: project })).ok();
-    await assertInstalled(project, secret);
-  });
+  shared.readsPrivately((site, options) => yarn(site, ['install'], options), { nobody: /@private\/secret/ });
 
   step('logs in with user and password, and out', async (site) => {
     const answers = [

@@ -1,11 +1,10 @@
 // Yarn 1: asks for the abbreviated document everywhere, and needs a truthy answer to all it sends.
-import assert from 'node:assert/strict';
-import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { client } from '../../scripts/clients.mjs';
 import { matrix, password } from '../support/matrix.mjs';
 import { npmrc, people } from '../support/npm-config.mjs';
-import { assertInstalled, assertIntegrity, writePackage, writeProject } from '../support/packages.mjs';
+import { npmSteps } from '../support/npm-steps.mjs';
+import { writePackage } from '../support/packages.mjs';
 import { run } from '../support/process.mjs';
 
 const { argv } = await client('yarn-classic');
@@ -25,29 +24,17 @@ const setUp = (site) => people(site, (url, token) => ({
 const lines = (finished) => finished.ok().stdout.trim().split('\n').map((line) => JSON.parse(line));
 
 matrix('yarn classic', { protocol: 'npm', setUp }, (step) => {
-  const publish = (site, made, args = [], options = {}) =>
-    yarn(site, ['publish', '--non-interactive', '--no-git-tag-version', '--new-version', made.version, ...args], { cwd: made.folder, ...options });
-
-  const publishing = async (site, manifest, args) => {
-    const made = await writePackage(await site.box.folder(`${manifest.name}-${manifest.version}`), manifest);
-    (await publish(site, made, args)).ok().shows(/Published/);
-    return made;
-  };
-
-  step('publishes unscoped, scoped, again and under a tag', async (site) => {
-    site.widget = await publishing(site, { name: 'widget', version: '1.0.0' });
-    site.gadget = await publishing(site, { name: '@acme/gadget', version: '0.1.0', dependencies: { widget: '^1.0.0' } }, ['--access', 'public']);
-    site.newer = await publishing(site, { name: 'widget', version: '1.1.0' });
-    site.beta = await publishing(site, { name: 'widget', version: '2.0.0-beta.1' }, ['--tag', 'beta']);
-    await assertIntegrity(site.registry.npm, '@acme/gadget', '0.1.0');
-    const { 'dist-tags': tags } = await assertIntegrity(site.registry.npm, 'widget', '2.0.0-beta.1');
-    assert.deepEqual(tags, { latest: '1.1.0', beta: '2.0.0-beta.1' });
+  const shared = npmSteps(step, {
+    publish: (site, made, args = [], options = {}) =>
+      yarn(site, ['publish', '--non-interactive', '--no-git-tag-version', '--new-version', made.version, ...args], { cwd: made.folder, ...options }),
+    published: () => /Published/,
   });
 
-  step('shows a package', async (site) => {
+  shared.publishes();
+
+  shared.shows(async (site) => {
     const [{ data: shown }] = lines(await yarn(site, ['info', 'widget', '--json']));
-    assert.equal(shown.version, '1.1.0');
-    assert.deepEqual(shown.versions, ['1.0.0', '1.1.0', '2.0.0-beta.1']);
+    return shown;
   });
 
   step('lists, sets and removes tags', async (site) => {
@@ -57,36 +44,15 @@ matrix('yarn classic', { protocol: 'npm', setUp }, (step) => {
     (await yarn(site, ['tag', 'list', 'widget'])).ok().hides(/stable/);
   });
 
-  step('installs into a fresh project', async (site) => {
-    site.project = await site.box.folder('project');
-    await writeProject(site.project, { '@acme/gadget': '^0.1.0' });
-    (await yarn(site, ['install'], { cwd: site.project, as: 'nobody' })).ok();
-    await assertInstalled(site.project, site.gadget);
-    await assertInstalled(site.project, site.newer);
-    (await yarn(site, ['add', 'widget@beta'], { cwd: site.project, as: 'nobody' })).ok();
-    await assertInstalled(site.project, site.beta);
+  shared.installs({
+    install: (site, options) => yarn(site, ['install'], options),
+    addBeta: (site, options) => yarn(site, ['add', 'widget@beta'], options),
+    installLocked: (site, options) => yarn(site, ['install', '--frozen-lockfile', '--cache-folder', join(site.box.home, 'empty-cache')], options),
   });
 
-  step('installs what the lock file says, with an empty cache', async (site) => {
-    await rm(join(site.project, 'node_modules'), { recursive: true });
-    const args = ['install', '--frozen-lockfile', '--cache-folder', join(site.box.home, 'empty-cache')];
-    (await yarn(site, args, { cwd: site.project, as: 'nobody' })).ok();
-    await assertInstalled(site.project, site.gadget);
-    await assertInstalled(site.project, site.beta);
-  });
+  shared.isToldThatAVersionExists(/You cannot publish over the previously published versions: 1\.1\.0/);
 
-  step('is told that a version exists', async (site) => {
-    const changed = await writePackage(await site.box.folder('changed'), { name: 'widget', version: '1.1.0', description: 'something else' });
-    (await publish(site, changed)).refused(/You cannot publish over the previously published versions: 1\.1\.0/);
-    await assertIntegrity(site.registry.npm, 'widget', '1.1.0');
-  });
-
-  step('is told why a publish without rights fails', async (site) => {
-    const made = await writePackage(await site.box.folder('denied'), { name: 'denied', version: '1.0.0' });
-    (await publish(site, made, [], { as: 'liar' })).refused(/Couldn't publish package/);
-    (await publish(site, made, [], { as: 'reader' })).refused(/Couldn't publish package/);
-    assert.equal((await fetch(`${site.registry.npm}denied`)).status, 404);
-  });
+  shared.isToldWhyItMayNot({ liar: /Couldn't publish package/, reader: /Couldn't publish package/ });
 
   step('publishes with user and password, logging in and out by itself', async (site) => {
     const made = await writePackage(await site.box.folder('by-password'), { name: 'by-password', version: '1.0.0' });
@@ -99,19 +65,10 @@ matrix('yarn classic', { protocol: 'npm', setUp }, (step) => {
     (await yarn(site, args, { cwd: made.folder, as: 'fresh', answers, terminal: true })).ok().shows(/Logged in/).shows(/Published/).shows(/Revoked login token/);
   });
 
-  step('is told that a package or a version is missing', async (site) => {
-    const project = await site.box.folder('missing');
-    await writeProject(project, {});
-    (await yarn(site, ['add', 'no-such-package'], { cwd: project })).refused(/no-such-package: Not found/);
-    (await yarn(site, ['add', 'widget@9.9.9'], { cwd: project })).refused(/Couldn't find any versions for "widget" that matches "9\.9\.9"/);
+  shared.isToldWhatIsMissing((site, name, options) => yarn(site, ['add', name], options), {
+    noPackage: /no-such-package: Not found/,
+    noVersion: /Couldn't find any versions for "widget" that matches "9\.9\.9"/,
   });
 
-  step('reads a private package only with a token', async (site) => {
-    const secret = await publishing(site, { name: '@private/secret', version: '1.0.0' });
-    const project = await site.box.folder('private');
-    await writeProject(project, { '@private/secret': '1.0.0' });
-    (await yarn(site, ['install'], { cwd: project, as: 'nobody' })).refused(/@private/);
-    (await yarn(site, ['install'], { cwd: project })).ok();
-    await assertInstalled(project, secret);
-  });
+  shared.readsPrivately((site, options) => yarn(site, ['install'], options), { nobody: /@private/ });
 });

@@ -24,33 +24,36 @@ export const password = 'correct-horse-7';
  * @param {(step: (name: string, work: (site: object) => Promise<void>) => void) => void} scenario declares the steps; they run one after another and build on each other
  */
 export function matrix(name, options, scenario) {
-  for (const mode of options.modes ?? modes) {
-    for (const storage of options.storages ?? storages) {
-      describe(`${name}, ${mode}, ${storage}`, () => {
-        const site = { name };
-        const skip = missing(storage);
-        if (skip) {
-          scenario((title) => it(title, { skip }));
-          return;
-        }
-        before(() => prepare(site, mode, storage, options), { timeout: 120_000 });
-        after(async () => {
-          await site.registry?.stop();
-          await site.box?.remove();
-        });
-        scenario((title, work) => {
-          it(title, { timeout: 180_000 }, async (t) => {
-            try {
-              await work(site);
-            } catch (error) {
-              t.diagnostic(`the registry printed:\n${site.registry.log().slice(-2000)}`);
-              throw error;
-            }
-          });
-        });
-      });
+  // While one client starts, and that is most of its time, another waits for its registry.
+  describe(name, { concurrency: 2 }, () => {
+    for (const mode of options.modes ?? modes) {
+      for (const storage of options.storages ?? storages) {
+        describe(`${name}, ${mode}, ${storage}`, { concurrency: 1 }, () => site(name, mode, storage, options, scenario));
+      }
     }
-  }
+  });
+}
+
+/** One registry and the client that goes through the steps. */
+function site(name, mode, storage, options, scenario) {
+  const skip = missing(storage);
+  if (skip) return scenario((title) => it(title, { skip }));
+  const made = { name };
+  before(() => prepare(made, mode, storage, options), { timeout: 120_000 });
+  after(async () => {
+    await made.registry?.stop();
+    await made.box?.remove();
+  });
+  scenario((title, work) => {
+    it(title, { timeout: 180_000 }, async (t) => {
+      try {
+        await work(made);
+      } catch (error) {
+        t.diagnostic(`the registry printed:\n${made.registry.log().slice(-2000)}`);
+        throw error;
+      }
+    });
+  });
 }
 
 async function prepare(site, mode, storage, { protocol, setUp }) {
