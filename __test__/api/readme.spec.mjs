@@ -17,11 +17,14 @@ const storages = {
     const path = await mkdtemp(join(tmpdir(), 'smartregistry-readme-'));
     return { storage: { type: 'local', path }, end: () => rm(path, { recursive: true, force: true }) };
   },
-  async S3() {
-    const s3 = await startS3('moto');
-    return { storage: s3.storage(), end: () => s3.stop() };
-  },
+  moto: () => bucketOf('moto'),
+  smarts3: () => bucketOf('smarts3'),
 };
+
+async function bucketOf(kind) {
+  const s3 = await startS3(kind);
+  return { storage: s3.storage(), end: () => s3.stop() };
+}
 
 for (const [name, start] of Object.entries(storages)) {
   describe(`the README over ${name}`, () => {
