@@ -19,7 +19,7 @@ const parts = { core, js, clients, drills };
 const usual = ['core', 'js', 'clients'];
 
 /** The parts with tests over Ceph's S3 server, which takes its time to start. */
-const overRgw = ['core', 'clients'];
+const overRgw = ['core', 'clients', 'drills'];
 
 await script(async () => {
   const asked = process.argv.slice(2);

@@ -8,15 +8,17 @@ import { cli } from '../../scripts/lib/paths.mjs';
 import { startFleet } from '../support/fleet.mjs';
 import { run } from '../support/process.mjs';
 import { startRegistry } from '../support/registry.mjs';
+import { missingRgw } from '../support/s3.mjs';
 import { checkPackage, checkRepository, must, publish, pushImage } from '../support/wire.mjs';
 
 const rounds = Number(process.env.SMARTREGISTRY_DRILL_ROUNDS ?? 1);
 const PROCESSES = 4;
 const WRITES = 64;
 
-for (const storage of ['local', 'moto']) {
+for (const storage of ['local', 'moto', 'rgw']) {
   describe(`${PROCESSES} processes x ${WRITES} writes on ${storage}`, () => {
-    it('keeps every version of a package and every tag of a repository', { timeout: 600_000 }, async () => {
+    const skip = storage === 'rgw' && process.env[missingRgw];
+    it('keeps every version of a package and every tag of a repository', { timeout: 600_000, skip }, async () => {
       const fleet = await startFleet(storage, PROCESSES);
       try {
         for (let round = 0; round < rounds; round++) await race(fleet.members, `race-${round}`);
