@@ -5,8 +5,9 @@ const { find, headersList } = require('./headers.cjs');
 const { nativeBody } = require('./body.cjs');
 const { own } = require('./errors.cjs');
 
-/** How long a client that sends on after its answer is listened to before the connection is cut. */
-const LINGER_MS = 5000;
+/** How long a client that sends on after its answer is listened to, and how many bytes of it, before the connection is cut. */
+const LINGER_MS = 10_000;
+const LINGER_BYTES = 64 << 20;
 
 const NOTHING = [];
 
@@ -25,8 +26,8 @@ function headersOf(req) {
   return req.httpVersionMajor >= 2 && req.authority && find(rawHeaders, 'host') === undefined ? ['host', req.authority, ...rawHeaders] : rawHeaders;
 }
 
-/** Writes a large body with the socket's own backpressure. */
-async function writeBody(res, body) {
+/** Writes a large body with the socket's own backpressure; `end` ends the answer. */
+async function writeBody(res, body, end) {
   for (;;) {
     let piece = body.tryNext();
     if (piece === false) piece = await body.next();
@@ -34,7 +35,7 @@ async function writeBody(res, body) {
     if (res.destroyed) return;
     if (!res.write(piece)) await drained(res);
   }
-  res.end();
+  end();
 }
 
 /** Resolves when there is room again, or nobody listens any more. */
@@ -48,32 +49,53 @@ function drained(res) {
   });
 }
 
-/** A client that is still sending while its answer goes out: it may finish for a while, then the connection ends. */
+/** Whether the answer comes while the client is still sending. */
+const isEarly = (req) =>
+  !req.complete && (find(req.rawHeaders, 'transfer-encoding') !== undefined || Number(find(req.rawHeaders, 'content-length') ?? 0) > 0);
+
+/**
+ * Ends an answer that came early. Node closes the connection with it, and most clients write their body before they look: they would find a
+ * connection that is reset, and no answer. So the answer goes out, what they still send is read for them within bounds, and then it ends.
+ */
 function linger(req, res) {
-  if (req.complete || req.destroyed) return;
-  req.resume();
-  res.once('finish', () => {
-    const late = setTimeout(() => req.destroy(), LINGER_MS);
-    late.unref?.();
-    req.once('close', () => clearTimeout(late));
-  });
+  let left = LINGER_BYTES;
+  const cut = () => {
+    settle();
+    req.destroy();
+  };
+  const count = (chunk) => {
+    left -= chunk.length;
+    if (left < 0) cut();
+  };
+  const settle = () => {
+    clearTimeout(late);
+    req.off('data', count).off('end', settle).off('close', settle);
+    res.end();
+  };
+  const late = setTimeout(cut, LINGER_MS);
+  late.unref?.();
+  req.on('data', count).on('end', settle).on('close', settle).resume();
 }
 
 function answer(req, res, native) {
   const { status, statusText, headers, body } = native;
   const list = headersList(headers);
-  if (!req.complete && (find(req.rawHeaders, 'transfer-encoding') !== undefined || Number(find(req.rawHeaders, 'content-length') ?? 0) > 0)) {
-    if (req.httpVersionMajor === 1) list.push('Connection', 'close');
-    linger(req, res);
-  }
+  const lingers = req.httpVersionMajor === 1 && isEarly(req) && !req.destroyed;
+  if (lingers) list.push('Connection', 'close');
+  // HTTP/2 has a frame for it.
+  else if (!req.complete) req.resume();
+  const end = () => (lingers && !req.complete && !req.destroyed ? linger(req, res) : res.end());
   if (statusText !== undefined && req.httpVersionMajor === 1) res.writeHead(status, statusText, list);
   else res.writeHead(status, list);
-  if (!body) res.end();
-  else if (Buffer.isBuffer(body)) res.end(body);
-  else {
+  if (!body || Buffer.isBuffer(body)) {
+    if (!lingers) return void res.end(body || undefined);
+    if (body) res.write(body);
+    else res.flushHeaders();
+    end();
+  } else {
     res.once('close', () => body.cancel());
     // A body that breaks midway must not look complete: the connection ends without the rest.
-    writeBody(res, body).catch((error) => res.destroy(error));
+    writeBody(res, body, end).catch((error) => res.destroy(error));
   }
 }
 

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { createServer, request } from 'node:http';
 import { connect, createServer as createHttp2 } from 'node:http2';
+import { connect as connectTcp } from 'node:net';
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { setImmediate as turn } from 'node:timers/promises';
@@ -151,6 +152,18 @@ describe('nodeHandler', () => {
     assert.equal(response.headers.connection, 'close');
     await buffer(response);
     sending.destroy();
+  });
+
+  it('shows an early refusal to a client that writes all of its body before it looks', async (t) => {
+    const registry = await open(t);
+    const url = await serve(t, registry.nodeHandler());
+    const body = noise(30_000_000);
+    const socket = connectTcp(new URL(url).port, '127.0.0.1');
+    const failed = new Promise((done, fail) => socket.on('error', fail));
+    socket.pause();
+    socket.write(`POST /oci/team/app/blobs/uploads/?digest=${sha256(body)} HTTP/1.1\r\nHost: x\r\nContent-Length: ${body.length}\r\n\r\n`);
+    await Promise.race([new Promise((done) => socket.write(body, done)), failed]);
+    assert.match(String(await Promise.race([buffer(socket), failed])), /^HTTP\/1.1 401 /);
   });
 });
 

@@ -3,6 +3,7 @@
 //   raw      express.raw for every type: the registry gets a Buffer
 //   parsed   express.json where it is JSON, express.raw for the rest: the registry gets what users with body parsers hand it
 //   stream   no parser: the request itself, unread
+//   handler  not at all: `nodeHandler()` takes every request before the code of the README sees it
 // With `--express5` the application is one of Express 5, whose path patterns spell "everything" differently.
 import { readFileSync } from 'node:fs';
 import { Readable } from 'stream';
@@ -47,6 +48,7 @@ process.on('SIGTERM', () => {
 });
 
 function readBodies(application) {
+  if (bodies === 'handler') return application.use(registry.nodeHandler());
   if (bodies === 'parsed') application.use(express.json({ limit: '100mb', strict: false }));
   if (bodies === 'stream') {
     application.use((req, res, next) => {

@@ -19,9 +19,10 @@ export const password = 'correct-horse-7';
 
 /**
  * @param {string} name of the client
- * @param {{ modes?: string[], storages?: string[], protocol: 'npm' | 'oci', setUp?: (site: object) => Promise<void> }} options
- *   `setUp` prepares the client's configuration once per registry
- * @param {(step: (name: string, work: (site: object) => Promise<void>) => void) => void} scenario declares the steps; they run one after another and build on each other
+ * @param {{ modes?: string[], storages?: string[], protocol: 'npm' | 'oci', config?: object, seconds?: number, setUp?: (site: object) => Promise<void> }} options
+ *   `config` adds to the registry's configuration, `seconds` limits each step, `setUp` prepares the client's configuration once per registry
+ * @param {(step: (name: string, work: (site: object, t: import('node:test').TestContext) => Promise<void>) => void) => void} scenario
+ *   declares the steps; they run one after another and build on each other
  */
 export function matrix(name, options, scenario) {
   // While one client starts, and that is most of its time, another waits for its registry.
@@ -45,9 +46,9 @@ function site(name, mode, storage, options, scenario) {
     await made.box?.remove();
   });
   scenario((title, work) => {
-    it(title, { timeout: 180_000 }, async (t) => {
+    it(title, { timeout: (options.seconds ?? 180) * 1000 }, async (t) => {
       try {
-        await work(made);
+        await work(made, t);
       } catch (error) {
         t.diagnostic(`the registry printed:\n${made.registry.log().slice(-2000)}`);
         throw error;
@@ -56,8 +57,8 @@ function site(name, mode, storage, options, scenario) {
   });
 }
 
-async function prepare(site, mode, storage, { protocol, setUp }) {
-  site.registry = await startRegistry(mode, storage);
+async function prepare(site, mode, storage, { protocol, config, setUp }) {
+  site.registry = await startRegistry(mode, storage, config);
   site.box = await sandbox(`${site.name}-${mode}-${storage}`);
   await site.registry.addUser('alice', password);
   site.token = await site.registry.createToken('alice', protocol);

@@ -11,12 +11,18 @@ import { sandbox } from './sandbox.mjs';
 const LISTENING = /listening on (http:\/\/127\.0\.0\.1:(\d+))/;
 
 /** `listener` is the server of the command line, the others are Express applications (see express-app.mjs). */
-export const modes = ['listener', 'express', 'express-parsed', 'express-stream', 'express5'];
+export const modes = ['listener', 'express', 'express-parsed', 'express-stream', 'express-handler', 'express5'];
 
 /** `local` is a folder, the others are S3 servers. */
 export const storages = ['local', ...s3Kinds];
 
-const expressFlags = { express: ['raw'], 'express-parsed': ['parsed'], 'express-stream': ['stream'], express5: ['raw', '--express5'] };
+const expressFlags = {
+  express: ['raw'],
+  'express-parsed': ['parsed'],
+  'express-stream': ['stream'],
+  'express-handler': ['handler'],
+  express5: ['raw', '--express5'],
+};
 
 /**
  * Starts a registry. Packages and repositories whose name or scope is `private` need a login to be read, all others do not.
