@@ -98,6 +98,11 @@ export interface IProtocolConfig {
   /** Public base URL in generated links; made from the request without it. */
   registryUrl?: string;
   features?: Record<string, boolean>;
+  /**
+   * OCI: tags that keep what they first named, as `repository:tag` with `*` for any run of characters; with `!` in front, tags that may move all the
+   * same. The first rule that fits decides: `['!*:latest', 'team/*:v*']`.
+   */
+  immutableTags?: string[];
 }
 
 /** Bounds, in bytes unless the name says otherwise. Beyond one the answer is 413 and names it. */
@@ -115,6 +120,10 @@ export interface ILimits {
   hookTimeoutMs?: number;
   /** After how long the body of an answer that nobody reads is given up. */
   bodyIdleMs?: number;
+  /** OCI: manifests (signatures, SBOMs, …) that may refer to one subject; beyond it the answer is 403. */
+  referrers?: number;
+  /** OCI: uploads that one user may have begun and not finished; beyond it the answer is 429. */
+  openUploads?: number;
 }
 
 // ---- requests and answers --------------------------------------------------------------------------------------------------------

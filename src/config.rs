@@ -225,6 +225,34 @@ pub struct ProtocolConfig {
     pub registry_url: Option<String>,
     /// Switches; unknown ones are kept for the protocol to look at.
     pub features: BTreeMap<String, bool>,
+    /// OCI: which tags keep what they first named. The first rule that fits decides.
+    pub immutable_tags: Vec<TagRule>,
+}
+
+/// One rule of `oci.immutableTags`: `repository:tag`, each with `*` for any run of characters; with `!` in front, tags that may move.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct TagRule {
+    /// Pattern of the repository's name.
+    pub repository: String,
+    /// Pattern of the tag.
+    pub tag: String,
+    /// Whether tags that fit may move all the same.
+    pub movable: bool,
+}
+
+impl TryFrom<String> for TagRule {
+    type Error = String;
+
+    fn try_from(text: String) -> std::result::Result<Self, String> {
+        let (movable, pattern) = text.strip_prefix('!').map_or((false, text.as_str()), |rest| (true, rest));
+        match pattern.split_once(':') {
+            Some((repository, tag)) if !repository.is_empty() && !tag.is_empty() && !tag.contains(':') => {
+                Ok(Self { repository: repository.to_owned(), tag: tag.to_owned(), movable })
+            }
+            _ => Err(format!("`{text}` is no rule for tags; write `repository:tag`, such as `team/*:v*`")),
+        }
+    }
 }
 
 impl ProtocolConfig {
@@ -260,6 +288,10 @@ pub struct Limits {
     pub hook_timeout_ms: u64,
     /// Milliseconds after which the body of an answer that nobody reads is given up.
     pub body_idle_ms: u64,
+    /// OCI: manifests that may refer to one subject. Beyond: 403.
+    pub referrers: usize,
+    /// OCI: uploads that one user may have begun and not finished, as far as this process knows. Beyond: 429.
+    pub open_uploads: usize,
 }
 
 impl Default for Limits {
@@ -276,6 +308,8 @@ impl Default for Limits {
             metadata_ttl_ms: 1000,
             hook_timeout_ms: 30_000,
             body_idle_ms: 300_000,
+            referrers: 10_000,
+            open_uploads: 10_000,
         }
     }
 }
@@ -373,6 +407,12 @@ mod tests {
         assert!(error.message().starts_with("option `auth.tokenStore`: unknown variant `floppy`"), "{error}");
         let config = Config::from_json(r#"{"npm":{"enabled":"yes"}}"#).unwrap();
         assert!(config.protocol("npm").unwrap_err().message().starts_with("option `npm.enabled`: "));
+        let config = Config::from_json(r#"{"oci":{"immutableTags":["team/*:v*","v1"]}}"#).unwrap();
+        let error = config.protocol("oci").unwrap_err();
+        assert!(
+            error.message().starts_with("option `oci.immutableTags[1]`: `v1` is no rule for tags"),
+            "{error}"
+        );
         let config = Config::from_json(r#"{"npm":{"enabled":true,"basePath":"/a/../b"}}"#).unwrap();
         assert!(config.protocol("npm").unwrap_err().message().contains("npm.basePath"));
     }

@@ -306,8 +306,12 @@ fn mount(config: &Config, more: &[Entry]) -> Result<(Vec<Mounted>, Vec<Route>)> 
         for alias in entry.aliases {
             routes.push(Route { path: Segments::parse(alias)?, alias: true, to });
         }
-        let settings =
-            Settings { config: own.clone(), auth: config.auth.clone(), limits: config.limits.clone() };
+        let settings = Settings {
+            config: own.clone(),
+            auth: config.auth.clone(),
+            limits: config.limits.clone(),
+            redirect_downloads: config.storage.redirect_downloads,
+        };
         mounted.push(Mounted { name: entry.name, config: own, protocol: (entry.build)(settings) });
     }
     routes.sort_by_key(|route| (std::cmp::Reverse(route.path.parts().len()), route.alias));

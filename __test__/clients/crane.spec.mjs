@@ -1,9 +1,11 @@
 // crane, and with it ko, cosign and kaniko, which share its library: streamed PATCHes, mounts, tags by manifest PUT.
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { client } from '../../scripts/clients.mjs';
 import { matrix, password } from '../support/matrix.mjs';
 import { assertSameImage, digestOf, writeIndexLayout } from '../support/oci.mjs';
 import { peopleAndImages } from '../support/oci-clients.mjs';
+import { write } from '../support/packages.mjs';
 import { run } from '../support/process.mjs';
 
 const { argv } = await client('crane');
@@ -71,6 +73,29 @@ matrix('crane', { protocol: 'oci', setUp: peopleAndImages }, (step) => {
     (await crane(site, ['tag', remote(site, 'team/app:v1'), 'v2'])).ok();
     (await crane(site, ['tag', remote(site, 'team/app:v1'), 'latest'])).ok();
     assert.equal((await crane(site, ['ls', remote(site, 'team/app')])).ok().stdout, 'latest\nv1\nv2\n');
+  });
+
+  step('appends a layer to an image that stays where it is', async (site) => {
+    await write(site.box.dir, { 'layer/opt/appended': 'appended\n' });
+    const archive = join(site.box.dir, 'layer.tar');
+    (await run(['/usr/bin/tar', '-C', join(site.box.dir, 'layer'), '-cf', archive, '.'], { cwd: site.box.dir, env: site.box.env })).ok();
+    (await crane(site, ['append', '--base', remote(site, 'team/app:v1'), '--new_layer', archive, '--new_tag', remote(site, 'other/appended:v1')])).ok();
+    const manifest = async (name) => JSON.parse((await crane(site, ['manifest', remote(site, name)])).ok().stdout);
+    const [base, appended] = [await manifest('team/app:v1'), await manifest('other/appended:v1')];
+    assert.deepEqual(appended.layers.slice(0, -1), base.layers);
+    (await crane(site, ['validate', '--remote', remote(site, 'other/appended:v1')])).ok().shows(/PASS/);
+    (await crane(site, ['mutate', '--label', 'made=here', '--tag', remote(site, 'other/appended:v2'), remote(site, 'other/appended:v1')])).ok();
+    (await crane(site, ['config', remote(site, 'other/appended:v2')])).ok().shows(/"made":"here"/);
+  });
+
+  step('lists the repositories that its user may pull from', async (site) => {
+    (await push(site, 'small', 'private/app:v1')).ok();
+    const catalog = async (as) => (await crane(site, ['catalog', site.registry.host], { as })).ok().stdout.trim().split('\n');
+    const all = await catalog('owner');
+    for (const name of ['other/appended', 'other/copy', 'private/app', 'team/app', 'team/big', 'team/multi']) assert.ok(all.includes(name), all.join(' '));
+    assert.deepEqual(all, [...all].sort());
+    (await crane(site, ['catalog', site.registry.host], { as: 'nobody' })).refused(/UNAUTHORIZED/);
+    (await crane(site, ['catalog', site.registry.host], { as: 'reader' })).refused(/UNAUTHORIZED|DENIED/);
   });
 
   step('is told that an image or a repository is missing', async (site) => {

@@ -16,7 +16,7 @@ const everywhere = {
   storages: ['local', 'moto'],
   seconds: 600,
   // The suite's `sparse` pushes an image without its layers, which has to be asked for.
-  config: { oci: { enabled: true, basePath: '/oci', features: { sparseImages: true } } },
+  config: { oci: { features: { sparseImages: true } } },
 };
 
 /** What the former suite runs only without an earlier test of its own, or against a registry that does not mount. */

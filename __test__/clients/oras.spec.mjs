@@ -86,6 +86,13 @@ matrix('oras', { protocol: 'oci', setUp: peopleAndImages }, (step) => {
     (await oras(site, ['blob', 'fetch', '--plain-http', '--output', 'gone.bin', name], { cwd })).refused(/not found/i);
   });
 
+  step('shows what the registry warns of', async (site) => {
+    const cwd = await site.box.folder('withdrawn');
+    const type = 'application/vnd.oci.artifact.manifest.v1+json';
+    await write(cwd, { 'manifest.json': JSON.stringify({ mediaType: type, artifactType: 'application/vnd.example.old', blobs: [] }) });
+    (await oras(site, ['manifest', 'push', '--plain-http', '--media-type', type, remote(site, 'team/withdrawn:v1'), 'manifest.json'], { cwd })).ok().shows(/artifact manifest is withdrawn/);
+  });
+
   step('is told that an artifact is missing', async (site) => {
     (await oras(site, ['pull', '--plain-http', remote(site, 'team/chart:v9')])).refused(/not found/i);
     (await oras(site, ['repo', 'tags', '--plain-http', remote(site, 'team/none')])).refused(/NAME_UNKNOWN|name unknown|not found/i);

@@ -77,6 +77,22 @@ matrix('skopeo', { protocol: 'oci', setUp: peopleAndImages }, (step) => {
     assert.deepEqual(tags, ['v1', 'v2']);
   });
 
+  step('synchronises a repository to a folder and back, all tags and platforms', async (site) => {
+    const folder = await site.box.folder('synced');
+    const sync = (args) => skopeo(site, ['sync', '--all', '--preserve-digests', ...args]);
+    // A source without a tag is all of the repository's.
+    (await sync(['--src-tls-verify=false', '--scoped', '--src', 'docker', '--dest', 'dir', `${site.registry.host}/team/app`, folder])).ok();
+    (await sync(['--src-tls-verify=false', '--src', 'docker', '--dest', 'dir', `${site.registry.host}/team/multi:v1`, folder])).ok();
+    (await sync(['--dest-tls-verify=false', '--src', 'dir', '--dest', 'docker', folder, `${site.registry.host}/mirror`])).ok();
+    const pulled = await pull(site, 'mirror/multi:v1', { all: true });
+    pulled.ok();
+    await assertSameImage(pulled.folder, site.multi);
+    // From registry to registry, which mounts.
+    (await sync(['--src-tls-verify=false', '--dest-tls-verify=false', '--src', 'docker', '--dest', 'docker', `${site.registry.host}/team/app`, `${site.registry.host}/copied`])).ok();
+    const { Tags: tags } = (await skopeo(site, ['list-tags', '--tls-verify=false', remote(site, 'copied/app')])).ok().json();
+    assert.deepEqual(tags, ['v1', 'v2']);
+  });
+
   step('is told that an image is missing', async (site) => {
     (await pull(site, 'team/app:v9')).refused(/manifest unknown/i);
     (await pull(site, 'team/none:v1')).refused(/unknown/i);

@@ -19,8 +19,8 @@ export const password = 'correct-horse-7';
 
 /**
  * @param {string} name of the client
- * @param {{ modes?: string[], storages?: string[], protocol: 'npm' | 'oci', config?: object, seconds?: number, setUp?: (site: object) => Promise<void> }} options
- *   `config` adds to the registry's configuration, `seconds` limits each step, `setUp` prepares the client's configuration once per registry
+ * @param {{ modes?: string[], storages?: string[], protocol: 'npm' | 'oci', config?: object, seconds?: number, setUp?: (site: object) => Promise<void>, tearDown?: (site: object) => Promise<unknown> }} options
+ *   `config` adds to the registry's configuration, `seconds` limits each step, `setUp` prepares the client's configuration once per registry, `tearDown` ends what it started
  * @param {(step: (name: string, work: (site: object, t: import('node:test').TestContext) => Promise<void>) => void) => void} scenario
  *   declares the steps; they run one after another and build on each other
  */
@@ -42,6 +42,7 @@ function site(name, mode, storage, options, scenario) {
   const made = { name };
   before(() => prepare(made, mode, storage, options), { timeout: 120_000 });
   after(async () => {
+    await options.tearDown?.(made);
     await made.registry?.stop();
     await made.box?.remove();
   });

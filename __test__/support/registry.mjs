@@ -34,7 +34,8 @@ const expressFlags = {
 export async function startRegistry(mode, storageKind, more = {}) {
   const box = await sandbox(`${mode}-${storageKind}`);
   const s3 = storageKind === 'local' ? undefined : await startS3(storageKind);
-  const config = { ...configOf(s3 ? s3.storage() : { type: 'local', path: join(box.dir, 'data') }), ...more };
+  const base = configOf(s3 ? s3.storage() : { type: 'local', path: join(box.dir, 'data') });
+  const config = { ...base, ...more, storage: { ...base.storage, ...more.storage }, oci: { ...base.oci, ...more.oci } };
   const file = join(box.dir, 'registry.json');
   await writeFile(file, JSON.stringify(config, undefined, 2));
   const server = await startServer(argvOf(mode, file), { cwd: box.dir, env: box.env, ready: LISTENING }).catch(async (error) => {

@@ -49,7 +49,7 @@ impl AuthToken {
     }
 
     /// Whether it was signed by [`super::Auth::sign_oci`] and so says itself what it is for.
-    pub(super) fn is_signed(&self) -> bool {
+    pub fn is_signed(&self) -> bool {
         self.signed_id().is_some()
     }
 

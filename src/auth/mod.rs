@@ -29,7 +29,7 @@ use tokio::sync::OnceCell;
 
 pub use identity::{AuthToken, Identity, IssuedToken, TokenInfo};
 pub use provider::{AuthProvider, Credentials, TokenOptions};
-pub use scope::{Action, Resource, Scope};
+pub use scope::{Action, Resource, Scope, name_matches};
 pub use setup::Setup;
 
 use builtin::{Builtin, Door};
@@ -218,6 +218,21 @@ impl Auth {
             }
             _ => Ok(open && self.anonymous_custom(custom, resource, action).await?),
         }
+    }
+
+    /// Patterns of the names of this kind that the caller's own token reads: what a token that it is exchanged for can hand on. With a
+    /// custom provider any, since that one is asked about each name when it comes to it.
+    pub fn readable(&self, identity: &Identity, protocol: ProtocolName, kind: &str) -> Vec<String> {
+        let Some(token) = identity.token() else { return Vec::new() };
+        if matches!(self.users, Users::Custom(_)) {
+            return vec!["*".to_owned()];
+        }
+        let scopes = token.scopes.iter().filter_map(|text| Scope::parse(text));
+        scopes
+            .filter(|scope| scope.covers(protocol.as_str()) && scope::field_matches(scope.kind, kind))
+            .filter(|scope| scope.action.implies(Action::Read))
+            .map(|scope| scope.name.to_owned())
+            .collect()
     }
 
     /// Asks a custom provider about nobody. Providers that only know `read` let anonymous callers do just that, so pulling is asked as

@@ -156,7 +156,7 @@ pub(super) fn full(protocol: &str) -> String {
 }
 
 /// Whether a name pattern covers a name.
-pub(super) fn name_matches(pattern: &str, name: &str) -> bool {
+pub fn name_matches(pattern: &str, name: &str) -> bool {
     pattern == "*"
         || (name.starts_with('@') <= pattern.starts_with('@') && glob(pattern.as_bytes(), name.as_bytes()))
 }

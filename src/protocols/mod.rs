@@ -39,6 +39,8 @@ pub struct Settings {
     pub auth: AuthConfig,
     /// The registry's bounds.
     pub limits: Limits,
+    /// Whether large downloads are answered with a redirect to the store (`storage.redirectDownloads`).
+    pub redirect_downloads: bool,
 }
 
 /// A protocol in the table.

@@ -47,6 +47,15 @@ pub(crate) trait Layer: Send + Sync + 'static {
     async fn complete(&self, key: &Key, upload: &UploadId, parts: &[Part]) -> StoreResult<Version> {
         self.inner().complete(key, upload, parts).await
     }
+
+    async fn presign(
+        &self,
+        key: &Key,
+        ttl: Duration,
+        content_type: Option<&str>,
+    ) -> StoreResult<Option<String>> {
+        self.inner().presign(key, ttl, content_type).await
+    }
 }
 
 #[async_trait]
@@ -127,7 +136,7 @@ impl<L: Layer> Store for L {
         ttl: Duration,
         content_type: Option<&str>,
     ) -> StoreResult<Option<String>> {
-        self.inner().presign(key, ttl, content_type).await
+        Layer::presign(self, key, ttl, content_type).await
     }
 
     async fn sweep(&self, age: Duration) -> StoreResult<u64> {

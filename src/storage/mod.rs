@@ -14,7 +14,7 @@ mod error;
 pub mod faulty;
 mod hooks;
 mod key;
-mod layer;
+pub(crate) mod layer;
 pub mod local;
 mod look_first;
 pub mod memory;

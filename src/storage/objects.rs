@@ -158,14 +158,19 @@ impl Objects {
         Writer::resume(self.clone(), state).await
     }
 
-    /// A URL for reading an object without us; `None` where the store has no such thing.
+    /// A URL for reading an object of `size` bytes without us; `None` where the store has no such thing. To hooks it is a read.
     pub async fn presign(
         &self,
         key: &Key,
         ttl: Duration,
-        content_type: Option<&str>,
+        info: &ObjectInfo,
+        size: u64,
     ) -> Result<Option<String>> {
-        Ok(self.storage.0.store.presign(key, ttl, content_type).await?)
+        let url = self.storage.0.store.presign(key, ttl, info.content_type.as_deref()).await?;
+        if url.is_some() {
+            self.after(Operation::Get, key, info, Some(size)).await;
+        }
+        Ok(url)
     }
 
     /// Asks the `before` hook; an error is its refusal.

@@ -50,6 +50,11 @@ impl TestRegistry {
         registry
     }
 
+    /// With an auth provider of one's own.
+    pub(crate) async fn with_provider(changes: serde_json::Value, provider: Arc<dyn AuthProvider>) -> Self {
+        Self::with_auth(changes, None, None, Some(provider)).await
+    }
+
     async fn with_auth(
         changes: serde_json::Value,
         store: Option<Arc<dyn Store>>,

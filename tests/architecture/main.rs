@@ -96,7 +96,22 @@ const ROOMS: &[&str] = &[
 
 /// Further rooms, by protocol.
 const EXTRA_ROOMS: &[(&str, &[&str])] = &[
-    ("oci", &["links", "manifests", "session", "site", "strict", "tags", "upload", "referrers", "catalog"]),
+    (
+        "oci",
+        &[
+            "links",
+            "manifests",
+            "session",
+            "site",
+            "strict",
+            "tags",
+            "upload",
+            "referrers",
+            "catalog",
+            "immutable",
+            "openings",
+        ],
+    ),
     (
         "npm",
         &[

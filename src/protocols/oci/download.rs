@@ -1,5 +1,7 @@
 //! Blobs: whole, one range, or several ranges in one answer.
 
+use std::time::Duration;
+
 use futures_util::{StreamExt, stream};
 use http::HeaderValue;
 
@@ -12,6 +14,10 @@ use crate::core::range::{self, ByteRange};
 
 /// Most ranges in one request; lazy pullers ask for a few dozen.
 const MAX_RANGES: usize = 1000;
+/// Blobs from this size on are fetched from the store itself where that is configured: below, a second request costs more than it saves.
+const REDIRECT_FROM: u64 = 1 << 20;
+/// How long the link to the store is good. A download that has begun goes on.
+const REDIRECT_TTL: Duration = Duration::from_mins(10);
 /// Type of every blob: what is in it is nobody's business on the way.
 const TYPE: &str = "application/octet-stream";
 
@@ -32,15 +38,40 @@ pub(super) async fn get_blob(
     let info = ObjectInfo::of(name.as_str()).digest(&text).content_type(TYPE);
     let response = match several(request, &text) {
         Some(ranges) => several_ranges(call, &key, &info, &head, size, &ranges)?,
-        None => files::serve(call.cx, request, &key, &head, &info)
-            .await?
-            .ok_or_else(|| error::blob_unknown(&digest))?,
+        None => match redirect(call, request, &key, &info, size).await? {
+            Some(redirect) => redirect,
+            None => files::serve(call.cx, request, &key, &head, &info)
+                .await?
+                .ok_or_else(|| error::blob_unknown(&digest))?,
+        },
     };
     Ok(response
         .header("docker-content-digest", &text)
         // A stored page must not run on the registry's origin.
         .static_header(header::CONTENT_SECURITY_POLICY, "sandbox")
         .static_header(header::CONTENT_DISPOSITION, "attachment"))
+}
+
+/// 307 to the store, if that is configured and it can. Several ranges are never redirected, since stores answer the whole blob or 501; a HEAD
+/// and a client that has the blob cost less here.
+async fn redirect(
+    call: &Call<'_>,
+    request: &Request,
+    key: &Key,
+    info: &ObjectInfo,
+    size: u64,
+) -> Result<Option<Response>> {
+    let here = request.is_head() || request.header(header::IF_NONE_MATCH).is_some();
+    if !call.oci.redirect || here || size < REDIRECT_FROM {
+        return Ok(None);
+    }
+    let url = call.cx.objects.presign(key, REDIRECT_TTL, info, size).await?;
+    Ok(url.map(|url| {
+        Response::new(StatusCode::TEMPORARY_REDIRECT)
+            .header(header::LOCATION, url)
+            // The link is a key to the blob, and ends before long.
+            .static_header(header::CACHE_CONTROL, "no-store")
+    }))
 }
 
 /// The ranges, if several are asked for and `If-Range` lets them.

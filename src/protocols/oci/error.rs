@@ -65,6 +65,12 @@ pub(super) fn range(stored: u64) -> String {
     format!("0-{}", stored.saturating_sub(1))
 }
 
+/// 403 for a tag that keeps what it names. docker prints the message.
+pub(super) fn immutable(tag: &str, current: &Digest) -> Error {
+    Error::denied(format!("the tag {tag} is immutable and names {current}; push under another tag"))
+        .with_code("DENIED")
+}
+
 /// 405 for what would leave something behind that names what is gone.
 pub(super) fn still_referenced(what: &str, by: &Digest) -> Error {
     Error::new(

@@ -28,6 +28,10 @@ pub(super) struct Known {
     pub(super) manifests: Cache<(Name, Digest), (Arc<Stored>, Timestamp)>,
     /// Referrers' descriptors.
     pub(super) referrers: Cache<Key, Arc<Value>>,
+    /// By subject, how many referrers it has at most, as far as this process knows.
+    pub(super) counts: Cache<(Name, Digest), usize>,
+    /// By subject, the index under its fallback tag that was taken over.
+    pub(super) fallbacks: Cache<(Name, Digest), Digest>,
     links: Cache<(Name, Digest), (u64, Timestamp)>,
     repositories: Cache<Name, ()>,
 }
@@ -38,6 +42,8 @@ impl Known {
         Self {
             manifests: Cache::builder().max_capacity(bytes).weigher(weigh).build(),
             referrers: Cache::new(50_000),
+            counts: Cache::new(20_000),
+            fallbacks: Cache::new(20_000),
             links: Cache::new(200_000),
             repositories: Cache::new(100_000),
         }

@@ -14,12 +14,15 @@ use serde_json::{Value, json};
 use super::super::prelude::*;
 use super::name::Name;
 use super::{Call, NAME};
+use crate::auth::{AuthToken, Scope};
 use crate::core::secret::Secret;
 
 /// How long a token that only pulls is good.
 const PULL_LIFETIME: Duration = Duration::from_mins(15);
 /// How long a token that pushes is good: a push of many layers takes a while, and some clients get one token for all of it.
 const PUSH_LIFETIME: Duration = Duration::from_hours(1);
+/// Kind of the scopes, in tokens for the catalog, that say what it shows: such a token names no repository, and its user may pull from some.
+const LISTING: &str = "listing";
 /// Most scopes looked at in one token request.
 const MAX_SCOPES: usize = 100;
 
@@ -71,6 +74,28 @@ impl Call<'_> {
     /// Whether the caller may pull from this repository.
     pub(super) async fn may_pull(&self, name: &Name) -> Result<bool> {
         self.allows(&self.cx.resource("repository", name.as_str()), Action::Pull).await
+    }
+
+    /// Who looks at a list: the caller, and with a token for the catalog its user as far as lists go.
+    pub(super) fn viewer(&self) -> Identity {
+        let Identity::Known(token) = &self.identity else { return self.identity.clone() };
+        let scopes = token.scopes.iter().filter_map(|text| Scope::parse(text));
+        let listed: Vec<String> = scopes
+            .filter(|scope| scope.kind == LISTING && token.is_signed())
+            .map(|scope| format!("{NAME}:repository:{}:pull", scope.name))
+            .collect();
+        if listed.is_empty() {
+            return self.identity.clone();
+        }
+        let mut token = AuthToken::clone(token);
+        token.scopes.extend(listed);
+        Identity::Known(Arc::new(token))
+    }
+
+    /// Whether `viewer` may see this repository in a list.
+    pub(super) async fn shows(&self, viewer: &Identity, name: &Name) -> Result<bool> {
+        let resource = self.cx.resource("repository", name.as_str());
+        self.cx.auth.allows(viewer, &resource, Action::Pull, None).await
     }
 
     /// The answer to a caller who may not; `scope` is what would be enough.
@@ -225,6 +250,10 @@ async fn issue(call: &Call<'_>, identity: &Identity, scopes: &[&str], offline: b
                     lifetime = PUSH_LIFETIME;
                 }
             }
+        }
+        if kind == "registry" && !actions.is_empty() {
+            let listed = call.cx.auth.readable(identity, NAME, "repository");
+            unified.extend(listed.into_iter().map(|name| format!("{NAME}:{LISTING}:{name}:pull")));
         }
         if !actions.is_empty() {
             granted.push(format!("{kind}:{name}:{}", actions.join(",")));

@@ -69,14 +69,14 @@ async fn delete_by_digest(call: &Call<'_>, name: &Name, digest: &Digest) -> Resu
         call.cx.objects.delete(&key, &ObjectInfo::default()).await?;
         call.oci.known.referrers.invalidate(&key);
     }
-    let info = manifests::info(name, &digest.to_string(), digest).content_type(stored.media_type);
+    let info = manifests::info(name, &digest.to_string(), digest).content_type(stored.media_type.as_ref());
     let key = keys::manifest(name, digest)?;
     call.cx.objects.delete(&key, &info).await?;
     call.oci.known.manifests.invalidate(&(name.clone(), digest.clone()));
     // Somebody may have pushed it again meanwhile and tagged it before it went: then their push stands.
     let tags = call.cx.objects.document_revalidated::<TagList>(&keys::tags(name)?).await?;
     if tags.is_some_and(|tags| tags.document.has_digest(digest)) {
-        let options = manifests::options(stored.media_type, stored.complete);
+        let options = manifests::options(&stored.media_type, stored.complete);
         call.cx.objects.put(&key, stored.bytes.clone(), options, &info).await?;
         if let Some(manifest) = manifest {
             call.put_referrer(name, &manifest, digest, stored.bytes.len() as u64).await?;

@@ -1,5 +1,7 @@
 //! Manifests as they lie in the bucket: read once, kept by digest, listed, and found by what they reference.
 
+use std::borrow::Cow;
+
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use super::super::prelude::*;
@@ -18,7 +20,7 @@ pub(super) struct Stored {
     /// The exact bytes.
     pub(super) bytes: Bytes,
     /// Content type it is served with.
-    pub(super) media_type: &'static str,
+    pub(super) media_type: Cow<'static, str>,
     /// What it references.
     references: Vec<Digest>,
     /// Whether what it needs was found in the repository when it was pushed.
@@ -28,7 +30,7 @@ pub(super) struct Stored {
 impl Stored {
     pub(super) fn new(
         bytes: Bytes,
-        media_type: &'static str,
+        media_type: Cow<'static, str>,
         manifest: Option<&Manifest>,
         complete: bool,
     ) -> Self {

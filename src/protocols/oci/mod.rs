@@ -8,11 +8,13 @@
 //! | `GET /` | who are you: 200, or 401 with a challenge | `login` |
 //! | `GET, POST /token` | a bearer token | `login` |
 //! | `GET, HEAD /<name>/manifests/<tag or digest>` | a manifest | `read` |
-//! | `GET /<name>/tags/list`, `/<name>/referrers/<digest>`, `/_catalog` | lists | `read` |
+//! | `GET /<name>/tags/list`, `/_catalog` | lists | `read` |
+//! | `GET /<name>/referrers/<digest>` | what refers to a manifest | `referrers` |
 //! | `GET, HEAD /<name>/blobs/<digest>` | a blob, or ranges of it | `download` |
 //! | `PUT /<name>/manifests/<tag or digest>` | push | `publish` |
 //! | `POST, GET, PATCH, PUT, DELETE /<name>/blobs/uploads/…` | push of a blob | `upload` |
 //! | `DELETE /<name>/manifests/…`, `/<name>/blobs/<digest>` | delete | `manage` |
+//! | `GET /v1/search?q=` (not below `/v2`) | `podman search` | `search` |
 //!
 //! What is special: clients hard-code `/v2/` at the root of the host, so that is answered beside the base path, and below the base path
 //! with and without `v2`; every link goes out in the form in which the request came in. Names contain slashes: paths are read from
@@ -20,6 +22,7 @@
 
 mod download;
 mod error;
+mod immutable;
 mod keys;
 mod links;
 mod login;
@@ -27,9 +30,12 @@ mod manage;
 mod manifests;
 mod model;
 mod name;
+mod openings;
 mod publish;
 mod read;
+mod referrers;
 mod routes;
+mod search;
 mod session;
 mod site;
 mod strict;
@@ -51,12 +57,15 @@ use site::Site;
 /// Its name.
 pub const NAME: ProtocolName = ProtocolName::new("oci");
 /// Docker, podman, containerd and helm can use no other path.
-pub const ALIASES: &[&str] = &["/v2"];
+/// `podman search` asks at `/v1/search`, and nowhere else for less than the whole catalog.
+pub const ALIASES: &[&str] = &["/v2", "/v1/search"];
 
 /// Makes one.
 pub fn build(settings: Settings) -> Box<dyn Protocol> {
     Box::new(Oci {
         known: links::Known::new(settings.limits.cache),
+        openings: openings::Openings::new(settings.limits.open_uploads),
+        redirect: settings.redirect_downloads,
         base: Segments::parse(&settings.config.base_path).unwrap_or_default(),
         tokens: settings.auth.oci_tokens,
         config: settings.config,
@@ -74,7 +83,10 @@ struct Oci {
     config: ProtocolConfig,
     tokens: TokensConfig,
     limits: Limits,
+    /// Whether large blobs are fetched from the store itself.
+    redirect: bool,
     known: links::Known,
+    openings: openings::Openings,
 }
 
 /// One request of this protocol: what handlers need.

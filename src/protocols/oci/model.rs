@@ -2,6 +2,8 @@
 //!
 //! <https://github.com/opencontainers/image-spec/blob/main/manifest.md>, `image-index.md` beside it, and Docker's schema 2.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -14,6 +16,7 @@ pub(super) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const OCI_IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCI_ARTIFACT: &str = "application/vnd.oci.artifact.manifest.v1+json";
 const DOCKER_IMAGE: &str = "application/vnd.docker.distribution.manifest.v2+json";
+const DOCKER_SCHEMA_1: &str = "application/vnd.docker.distribution.manifest.v1+json";
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
 /// Most descriptors in one manifest: each costs a look into the store.
@@ -34,13 +37,23 @@ enum Shape {
     Image,
     Index,
     Artifact,
+    /// Of a type that the registry knows nothing of: kept as it is.
+    Other,
+}
+
+/// Whether a type is JSON of some application's, and none that is refused on purpose: Docker's schema 1 has no digests of its layers' types.
+fn is_other(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte);
+    let inner = name.strip_prefix("application/").and_then(|rest| rest.strip_suffix("+json"));
+    inner.is_some_and(|inner| !inner.is_empty() && inner.len() < 100 && inner.bytes().all(plain))
+        && name != DOCKER_SCHEMA_1
 }
 
 /// A manifest as far as the registry looks into it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Manifest {
     /// Content type it is served with.
-    pub(super) media_type: &'static str,
+    pub(super) media_type: Cow<'static, str>,
     /// Config, layers and blobs that must be in the repository.
     pub(super) blobs: Vec<Descriptor>,
     /// Manifests that an index lists; build caches list blobs there as well.
@@ -86,14 +99,18 @@ struct RawDescriptor {
 }
 
 impl Manifest {
-    /// Reads a pushed manifest. `content_type` is the header's, without parameters.
+    /// Reads a pushed manifest. `content_type` is the header's, without parameters; `others` lets in types that nobody here knows.
     ///
     /// # Errors
     /// `MANIFEST_INVALID`, saying what is wrong.
-    pub(super) fn parse(bytes: &[u8], content_type: Option<&str>) -> Result<Self> {
+    pub(super) fn parse(bytes: &[u8], content_type: Option<&str>, others: bool) -> Result<Self> {
         let value = strict::parse(bytes).map_err(manifest_invalid)?;
         if !value.is_object() {
             return Err(manifest_invalid("a manifest is a JSON object"));
+        }
+        let member = value.get("mediaType").and_then(Value::as_str);
+        if let (media_type, Shape::Other) = media_type(content_type, member, others)? {
+            return Ok(Self::opaque(media_type));
         }
         let raw: RawManifest = serde_json::from_value(value)
             .map_err(|error| manifest_invalid(format!("this is no manifest: {error}")))?;
@@ -103,7 +120,7 @@ impl Manifest {
                 "a manifest has either `manifests`, or `config` and `layers`, never both",
             ));
         }
-        let (media_type, shape) = media_type(content_type, raw.media_type.as_deref())?;
+        let (media_type, shape) = media_type(content_type, raw.media_type.as_deref(), others)?;
         if shape != Shape::Artifact && raw.schema_version != Some(json!(2)) {
             return Err(manifest_invalid("`schemaVersion` must be 2"));
         }
@@ -121,7 +138,18 @@ impl Manifest {
         Self::check(raw, media_type)
     }
 
-    fn check(raw: RawManifest, media_type: &'static str) -> Result<Self> {
+    fn opaque(media_type: Cow<'static, str>) -> Self {
+        Self {
+            media_type,
+            blobs: Vec::new(),
+            children: Vec::new(),
+            subject: None,
+            artifact_type: None,
+            annotations: None,
+        }
+    }
+
+    fn check(raw: RawManifest, media_type: Cow<'static, str>) -> Result<Self> {
         let config_type = raw.config.as_ref().map(|config| config.media_type.clone());
         let layers = raw.layers.unwrap_or_default();
         let blobs = raw.blobs.unwrap_or_default();
@@ -144,7 +172,12 @@ impl Manifest {
     pub(super) fn parse_stored(bytes: &[u8]) -> Option<Self> {
         let raw: RawManifest = serde_json::from_slice(bytes).ok()?;
         let media_type = stored_type(raw.media_type.as_deref(), raw.manifests.is_some());
-        Self::check(raw, media_type).ok()
+        Self::check(raw, media_type.into()).ok()
+    }
+
+    /// Whether it is of a type that the specification has withdrawn.
+    pub(super) fn is_withdrawn(&self) -> bool {
+        self.media_type == OCI_ARTIFACT
     }
 
     /// Everything it references within its repository.
@@ -191,7 +224,11 @@ impl RawDescriptor {
 }
 
 /// The type to serve a pushed manifest with.
-fn media_type(header: Option<&str>, member: Option<&str>) -> Result<(&'static str, Shape)> {
+fn media_type(
+    header: Option<&str>,
+    member: Option<&str>,
+    others: bool,
+) -> Result<(Cow<'static, str>, Shape)> {
     let header = header.filter(|name| !matches!(*name, "" | "application/json" | "application/octet-stream"));
     let name = match (header, member) {
         (Some(header), Some(member)) if header != member => {
@@ -202,11 +239,15 @@ fn media_type(header: Option<&str>, member: Option<&str>) -> Result<(&'static st
             return Err(manifest_invalid("a manifest needs a `Content-Type` header or a `mediaType`"));
         }
     };
-    TYPES.into_iter().find(|(known, _)| *known == name).ok_or_else(|| {
-        manifest_invalid(
-            "this type of manifest is not taken: push an OCI image manifest or index, or Docker's schema 2",
-        )
-    })
+    if let Some((known, shape)) = TYPES.into_iter().find(|(known, _)| *known == name) {
+        return Ok((Cow::Borrowed(known), shape));
+    }
+    if others && is_other(name) {
+        return Ok((Cow::Owned(name.to_owned()), Shape::Other));
+    }
+    Err(manifest_invalid(
+        "this type of manifest is not taken: push an OCI image manifest or index, or Docker's schema 2",
+    ))
 }
 
 /// The type to serve a stored manifest with, when nothing else tells.
@@ -216,7 +257,7 @@ pub(super) fn stored_type(member: Option<&str>, has_manifests: bool) -> &'static
 }
 
 /// The type to serve bytes with that lie in the bucket with this content type: foreign copies lose it.
-pub(super) fn serve_type(stored: Option<&str>, bytes: &[u8]) -> &'static str {
+pub(super) fn serve_type(stored: Option<&str>, bytes: &[u8]) -> Cow<'static, str> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Peek {
@@ -224,10 +265,14 @@ pub(super) fn serve_type(stored: Option<&str>, bytes: &[u8]) -> &'static str {
         manifests: Option<serde::de::IgnoredAny>,
     }
     if let Some((known, _)) = TYPES.into_iter().find(|(known, _)| Some(*known) == stored) {
-        return known;
+        return Cow::Borrowed(known);
     }
-    serde_json::from_slice::<Peek>(bytes)
-        .map_or(OCI_IMAGE, |peek| stored_type(peek.media_type.as_deref(), peek.manifests.is_some()))
+    let Ok(peek) = serde_json::from_slice::<Peek>(bytes) else { return Cow::Borrowed(OCI_IMAGE) };
+    let named = peek.media_type.as_deref();
+    match stored.filter(|name| is_other(name) && named.is_none_or(|named| named == *name)) {
+        Some(other) => Cow::Owned(other.to_owned()),
+        None => Cow::Borrowed(stored_type(named, peek.manifests.is_some())),
+    }
 }
 
 #[cfg(test)]
@@ -253,7 +298,7 @@ mod tests {
     }
 
     fn parse(value: &Value, content_type: &str) -> Result<Manifest> {
-        Manifest::parse(value.to_string().as_bytes(), Some(content_type))
+        Manifest::parse(value.to_string().as_bytes(), Some(content_type), false)
     }
 
     #[test]
@@ -295,7 +340,7 @@ mod tests {
         let index = json!({ "schemaVersion": 2, "layers": [] });
         assert!(parse(&index, OCI_INDEX).is_err());
         assert!(parse(&json!([]), OCI_IMAGE).is_err());
-        assert!(Manifest::parse(b"{\"schemaVersion\":2,", Some(OCI_IMAGE)).is_err());
+        assert!(Manifest::parse(b"{\"schemaVersion\":2,", Some(OCI_IMAGE), false).is_err());
         assert!(parse(&json!({ "schemaVersion": 2, "config": descriptor("a/b", "x") }), "").is_err());
     }
 
@@ -315,6 +360,29 @@ mod tests {
         assert_eq!(manifest.as_referrer(&digest, 9)["artifactType"], "a/z");
         let index = json!({ "schemaVersion": 2, "manifests": [], "subject": subject });
         assert!(parse(&index, OCI_INDEX).unwrap().as_referrer(&digest, 9).get("artifactType").is_none());
+    }
+
+    #[test]
+    fn other_types_are_kept_as_they_are_where_they_are_let_in() {
+        let other = "application/vnd.example.thing.v1+json";
+        let text = json!({ "mediaType": other, "config": "not a descriptor", "manifests": 1 }).to_string();
+        let manifest = Manifest::parse(text.as_bytes(), Some(other), true).unwrap();
+        assert_eq!((manifest.media_type.as_ref(), manifest.references().count()), (other, 0));
+        assert_eq!(serve_type(Some(other), text.as_bytes()), other);
+        assert!(Manifest::parse(text.as_bytes(), Some(other), false).is_err());
+        for bad in [
+            DOCKER_SCHEMA_1,
+            "application/vnd.docker.distribution.manifest.v1+prettyjws",
+            "text/x+json",
+            "application/+json",
+            "application/a b+json",
+        ] {
+            let error = Manifest::parse(b"{}", Some(bad), true).unwrap_err();
+            assert_eq!(error.code(), Some("MANIFEST_INVALID"), "{bad}");
+        }
+        // A known type is held to its rules all the same.
+        assert!(Manifest::parse(b"{}", Some(OCI_IMAGE), true).is_err());
+        assert!(Manifest::parse(text.as_bytes(), Some("application/vnd.example.b+json"), true).is_err());
     }
 
     #[test]

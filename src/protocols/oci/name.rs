@@ -77,6 +77,20 @@ pub(super) fn is_tag(text: &str) -> bool {
     text.len() <= MAX_TAG && text.starts_with(word) && text.chars().all(|c| word(c) || c == '.' || c == '-')
 }
 
+/// The tag under which clients keep a subject's referrers where a registry has no list of them.
+pub(super) fn fallback_tag(subject: &Digest) -> String {
+    let hex = subject.hex();
+    format!("{}-{}", subject.algorithm().name(), hex.get(..64).unwrap_or(&hex))
+}
+
+/// Whether a tag is one that signing tools write again with each signature: a fallback tag, or cosign's `sha256-….sig`.
+pub(super) fn is_fallback(tag: &str) -> bool {
+    let Some((algorithm, rest)) = tag.split_once('-') else { return false };
+    let hex = rest.split('.').next().unwrap_or_default();
+    let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    matches!(algorithm, "sha256" | "sha512") && hex.len() == 64 && hex.bytes().all(is_hex)
+}
+
 /// What names a manifest within a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Reference {

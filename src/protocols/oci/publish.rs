@@ -7,12 +7,13 @@ use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use serde_json::json;
 
 use super::super::prelude::*;
+use super::immutable::is_immutable;
 use super::links::PARALLEL;
 use super::manifests::{self, Stored, off_thread};
 use super::model::{Descriptor, Manifest};
 use super::name::{Name, Reference, is_tag};
 use super::tags::TagList;
-use super::{Call, error, keys};
+use super::{Call, error, keys, referrers};
 use crate::core::conditional;
 
 /// Most tags that one push may set.
@@ -41,7 +42,9 @@ pub(super) async fn put_manifest(
         Err(refused) => return Ok(refused),
     };
     let mut pushed = receive(call, &reference, &mut request).await?;
+    check_tags(call, name, &tags, &pushed.digest).await?;
     pushed.complete = check_references(call, name, &pushed.manifest).await?;
+    referrers::check_room(call, name, &pushed.manifest, &pushed.digest).await?;
     call.create_repository(name).await?;
     store(call, name, &reference, &pushed).await?;
     let size = pushed.bytes.len() as u64;
@@ -58,7 +61,36 @@ pub(super) async fn put_manifest(
     if !tags.is_empty() && matches!(reference, Reference::Digest(_)) {
         response = response.header("oci-tag", tags.join(", "));
     }
+    if let Some(warning) = warning(&pushed) {
+        response = response.header(header::WARNING, format!("299 - \"{warning}\""));
+    }
     Ok(response)
+}
+
+/// What the client should show to whoever pushes. One sentence: oras reads one value and ignores a list.
+fn warning(pushed: &Pushed) -> Option<&'static str> {
+    if pushed.manifest.is_withdrawn() {
+        return Some("the OCI artifact manifest is withdrawn; push an image manifest with an artifactType");
+    }
+    (!pushed.complete).then_some("some of what this manifest needs is not in this repository")
+}
+
+/// Refuses a tag that must not move before anything is stored. What races with this is found when the tag is set.
+async fn check_tags(call: &Call<'_>, name: &Name, tags: &[String], digest: &Digest) -> Result<()> {
+    let rules = &call.oci.config.immutable_tags;
+    if !tags.iter().any(|tag| is_immutable(rules, name, tag)) {
+        return Ok(());
+    }
+    let list = call.tags(name).await?;
+    for tag in tags {
+        let current = list.as_ref().and_then(|list| list.document.get(tag));
+        if let Some(current) = current.filter(|current| *current != digest)
+            && is_immutable(rules, name, tag)
+        {
+            return Err(error::immutable(tag, current));
+        }
+    }
+    Ok(())
 }
 
 /// The tags to set: that of the path, or every `tag=` beside a digest. Too many are 414, as the specification has it.
@@ -104,6 +136,7 @@ async fn receive(call: &Call<'_>, reference: &Reference, request: &mut Request) 
         Reference::Digest(digest) => Some(digest.clone()),
         Reference::Tag(_) => None,
     };
+    let others = call.oci.config.feature("otherManifests", false);
     off_thread(bytes.len() as u64, move || {
         let algorithm = wanted.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
         let digest = Digest::of(algorithm, &bytes);
@@ -112,7 +145,7 @@ async fn receive(call: &Call<'_>, reference: &Reference, request: &mut Request) 
                 "the manifest hashes to {digest}, not to the digest in the path"
             )));
         }
-        let manifest = Manifest::parse(&bytes, content_type.as_deref())?;
+        let manifest = Manifest::parse(&bytes, content_type.as_deref(), others)?;
         Ok(Pushed { bytes, digest, manifest, complete: false })
     })
     .await
@@ -120,6 +153,11 @@ async fn receive(call: &Call<'_>, reference: &Reference, request: &mut Request) 
 
 /// Everything that a manifest needs must be in this repository, with the size that it says; what is missing is listed. Answers whether all of it is there.
 async fn check_references(call: &Call<'_>, name: &Name, manifest: &Manifest) -> Result<bool> {
+    if !call.oci.config.feature("foreignLayers", true) && manifest.blobs.iter().any(|one| one.foreign) {
+        return Err(
+            Error::denied("layers that are fetched from elsewhere are not taken here").with_code("DENIED")
+        );
+    }
     let mut needed: BTreeMap<&Digest, &Descriptor> = BTreeMap::new();
     // An index may be pushed before or without some of its children: partial mirrors do so.
     let children = if call.oci.config.feature("sparseIndex", true) { &[][..] } else { &manifest.children };
@@ -162,13 +200,13 @@ async fn present<'a>(
 
 async fn store(call: &Call<'_>, name: &Name, reference: &Reference, pushed: &Pushed) -> Result<()> {
     let info = manifests::info(name, &reference.to_string(), &pushed.digest)
-        .content_type(pushed.manifest.media_type);
-    let options = manifests::options(pushed.manifest.media_type, pushed.complete);
+        .content_type(pushed.manifest.media_type.as_ref());
+    let options = manifests::options(&pushed.manifest.media_type, pushed.complete);
     let key = keys::manifest(name, &pushed.digest)?;
     call.cx.objects.put(&key, pushed.bytes.clone(), options, &info).await?;
     let stored = Stored::new(
         pushed.bytes.clone(),
-        pushed.manifest.media_type,
+        pushed.manifest.media_type.clone(),
         Some(&pushed.manifest),
         pushed.complete,
     );
@@ -189,11 +227,17 @@ async fn set_tags(
         return Ok(());
     }
     let (wanted, digest) = (tags.to_vec(), pushed.digest.clone());
+    let fixed: Vec<bool> =
+        tags.iter().map(|tag| is_immutable(&call.oci.config.immutable_tags, name, tag)).collect();
     let if_match = request.header(header::IF_MATCH).map(str::to_owned);
     let if_none_match = request.header(header::IF_NONE_MATCH).map(str::to_owned);
     let change = move |list: &mut TagList| {
-        for tag in &wanted {
+        for (tag, fixed) in wanted.iter().zip(&fixed) {
             let current = list.get(tag);
+            // Here and not before: whether a tag is made or moved is decided by the list that is replaced (CVE-2026-31801).
+            if let Some(current) = current.filter(|current| *fixed && *current != &digest) {
+                return Err(error::immutable(tag, current));
+            }
             let names = |header: &str| {
                 current
                     .is_some_and(|current| conditional::matches(header, &ETag::strong(&current.to_string())))

@@ -1,24 +1,22 @@
-//! Manifests, tags, referrers and the catalog.
+//! Manifests, tags and the catalog.
 
 use std::collections::BTreeSet;
 
-use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::super::prelude::*;
-use super::links::{PAGE, PARALLEL};
-use super::name::{self, Name, Reference};
-use super::{Call, error, keys, model};
+use super::links::PAGE;
+use super::name::{Name, Reference};
+use super::{Call, error, keys};
 
 /// Most entries of one page, whatever the client asks for. One that asks for more is not refused: scanners ask for a lot.
 const MAX_PAGE: usize = 10_000;
 /// Entries of a catalog page when the client names no number.
 const CATALOG_PAGE: usize = 100;
-/// Size that a page of referrers stays below: clients read no larger index than a manifest.
-const MAX_REFERRERS: usize = 3 << 20;
 /// What stays as it is in a query.
-const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+pub(super) const UNRESERVED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// `GET /v2/<name>/manifests/<reference>`: the exact bytes, whatever `Accept` says. Converting would change the digest.
 pub(super) async fn get_manifest(call: &Call<'_>, name: &Name, reference: &str) -> Result<Response> {
@@ -36,8 +34,9 @@ pub(super) async fn get_manifest(call: &Call<'_>, name: &Name, reference: &str) 
     let stored =
         call.manifest(name, &digest, tagged).await?.ok_or_else(|| error::manifest_unknown(&digest))?;
     let text = digest.to_string();
-    let cache = if tagged { "no-cache" } else { call.immutable(name) };
-    Ok(Response::ok(stored.media_type, stored.bytes.clone())
+    let cache = if tagged { "no-cache, no-transform" } else { call.immutable(name) };
+    Ok(Response::ok("application/json", stored.bytes.clone())
+        .header(header::CONTENT_TYPE, &stored.media_type)
         .header("docker-content-digest", &text)
         .etag(&ETag::strong(&text))
         .static_header(header::VARY, "Accept")
@@ -64,10 +63,8 @@ pub(super) async fn list_repositories(call: &Call<'_>, request: &Request) -> Res
         return Err(call.refuse("registry:catalog:*"));
     }
     let page = Page::of(request, CATALOG_PAGE)?;
-    let mut names = BTreeSet::new();
-    collect(call, &keys::repositories()?, keys::repository_of, &mut names).await?;
-    // A repository that another program has filled is known by its tags until it is first asked for.
-    collect(call, &keys::all_tags()?, keys::tags_of, &mut names).await?;
+    let names = repositories(call).await?;
+    let viewer = call.viewer();
     let mut list = Vec::new();
     let mut more = false;
     for name in names.iter().filter(|name| page.wants(name.as_str())) {
@@ -75,12 +72,21 @@ pub(super) async fn list_repositories(call: &Call<'_>, request: &Request) -> Res
             more = page.count > 0;
             break;
         }
-        if call.may_pull(name).await? {
+        if call.shows(&viewer, name).await? {
             list.push(name.as_str());
         }
     }
     let response = Response::json(StatusCode::OK, &json!({ "repositories": list }));
     Ok(page.link(call, response, "_catalog", &list, more))
+}
+
+/// Every repository there is, whoever may see it.
+pub(super) async fn repositories(call: &Call<'_>) -> Result<BTreeSet<Name>> {
+    let mut names = BTreeSet::new();
+    collect(call, &keys::repositories()?, keys::repository_of, &mut names).await?;
+    // A repository that another program has filled is known by its tags until it is first asked for.
+    collect(call, &keys::all_tags()?, keys::tags_of, &mut names).await?;
+    Ok(names)
 }
 
 async fn collect(
@@ -98,80 +104,6 @@ async fn collect(
     }
 }
 
-/// `GET /v2/<name>/referrers/<digest>`: always 200 for a well-formed digest. oras takes a 404 to mean that there is no such API at all.
-pub(super) async fn list_referrers(
-    call: &Call<'_>,
-    name: &Name,
-    subject: &str,
-    request: &Request,
-) -> Result<Response> {
-    call.authorize(name, Action::Pull).await?;
-    let subject = name::digest(subject)?;
-    // A repository from before us gets its referrers listed now.
-    call.repository_exists(name).await?;
-    let filters: Vec<&str> = request.query.all("artifactType").filter(|text| !text.is_empty()).collect();
-    let prefix = keys::referrers(name, &subject)?;
-    let last = request.query.get("last").and_then(Digest::parse);
-    let mut after =
-        last.map(|last| keys::referrer(name, &subject, &last)).transpose()?.map(|key| key.to_string());
-    let mut entries: Vec<Value> = Vec::new();
-    let mut size = 0;
-    let mut next = None;
-    'pages: loop {
-        let page = call.cx.objects.list(&prefix, after.as_deref(), PAGE, false).await?;
-        let reads: Vec<_> = page.objects.into_iter().map(|one| referrer(call, one.key).boxed()).collect();
-        let found: Vec<Option<Arc<Value>>> = stream::iter(reads).buffered(PARALLEL).try_collect().await?;
-        for entry in found.into_iter().flatten() {
-            let matches = |filter: &&str| entry.get("artifactType").and_then(Value::as_str) == Some(*filter);
-            if !filters.is_empty() && !filters.iter().any(matches) {
-                continue;
-            }
-            size += entry.to_string().len();
-            if size > MAX_REFERRERS && !entries.is_empty() {
-                next = entries.last().and_then(|last| last.get("digest")?.as_str().map(str::to_owned));
-                break 'pages;
-            }
-            entries.push(Value::clone(&entry));
-        }
-        after = page.next;
-        if after.is_none() {
-            break;
-        }
-    }
-    let index = json!({ "schemaVersion": 2, "mediaType": model::OCI_INDEX, "manifests": entries });
-    let mut response =
-        Response::json(StatusCode::OK, &index).static_header(header::CONTENT_TYPE, model::OCI_INDEX);
-    if !filters.is_empty() {
-        response = response.header("oci-filters-applied", "artifactType");
-    }
-    if let Some(last) = next {
-        let mut query = format!("last={last}");
-        for filter in filters {
-            query.push_str("&artifactType=");
-            query.extend(utf8_percent_encode(filter, UNRESERVED));
-        }
-        let link = call.site.link(&format!("{name}/referrers/{subject}?{query}"));
-        response = response.header(header::LINK, format!("<{link}>; rel=\"next\""));
-    }
-    Ok(response)
-}
-
-/// One referrer's descriptor. It never changes under its key.
-async fn referrer(call: &Call<'_>, key: Key) -> Result<Option<Arc<Value>>> {
-    if let Some(entry) = call.oci.known.referrers.get(&key) {
-        return Ok(Some(entry));
-    }
-    // Annotations count in full, so an entry can be as large as a manifest.
-    let limit = call.oci.limits.manifest * 2;
-    let Some(bytes) = call.read_small(&key, "referrer", limit).await? else { return Ok(None) };
-    let Ok(entry) = serde_json::from_slice::<Value>(&bytes) else { return Ok(None) };
-    let entry = Arc::new(entry);
-    if bytes.len() < 4096 {
-        call.oci.known.referrers.insert(key, Arc::clone(&entry));
-    }
-    Ok(Some(entry))
-}
-
 /// `GET /v2/_oci/ext/discover`.
 pub(super) async fn list_extensions(call: &Call<'_>) -> Result<Response> {
     super::login::check(call).await?;
@@ -181,9 +113,12 @@ pub(super) async fn list_extensions(call: &Call<'_>) -> Result<Response> {
 impl Call<'_> {
     /// `Cache-Control` of what never changes under its digest.
     pub(super) fn immutable(&self, name: &Name) -> &'static str {
-        use super::super::files::{IMMUTABLE_PRIVATE, IMMUTABLE_PUBLIC};
-        let public = self.cx.auth.is_public(&self.cx.resource("repository", name.as_str()), None);
-        if public { IMMUTABLE_PUBLIC } else { IMMUTABLE_PRIVATE }
+        // A middleware that compresses would change what the digest and the ranges are over: `no-transform` keeps Express' off.
+        if self.cx.auth.is_public(&self.cx.resource("repository", name.as_str()), None) {
+            "public, max-age=31536000, immutable, no-transform"
+        } else {
+            "private, max-age=31536000, immutable, no-transform"
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::super::prelude::*;
 use super::name::Name;
-use super::{Call, download, error, login, manage, publish, read, upload};
+use super::{Call, download, error, login, manage, publish, read, referrers, search, upload};
 
 pub(super) async fn dispatch(call: &Call<'_>, path: &Segments, request: Request) -> Result<Response> {
     let method = match request.method.as_str() {
@@ -17,12 +17,13 @@ pub(super) async fn dispatch(call: &Call<'_>, path: &Segments, request: Request)
         ("POST", ["token"]) => login::post_token(call, request).await,
         ("GET", ["_catalog"]) => read::list_repositories(call, &request).await,
         ("GET", ["_oci", "ext", "discover"]) => read::list_extensions(call).await,
+        ("GET", ["v1", "search"]) => search::search(call, &request).await,
 
         ("GET", [name @ .., "tags", "list"]) if !name.is_empty() => {
             read::list_tags(call, &repo(name)?, &request).await
         }
         ("GET", [name @ .., "referrers", digest]) => {
-            read::list_referrers(call, &repo(name)?, digest, &request).await
+            referrers::list_referrers(call, &repo(name)?, digest, &request).await
         }
 
         ("GET", [name @ .., "manifests", reference]) => {
@@ -59,7 +60,7 @@ fn repo(segments: &[&str]) -> Result<Name> {
 /// The right path with a method that means nothing there is 405 and says which do.
 fn no_route(path: &[&str]) -> Error {
     let allow = match path {
-        [] | ["_catalog"] | [.., "tags", "list"] | [.., "referrers", _] => "GET, HEAD",
+        [] | ["_catalog"] | ["v1", "search"] | [.., "tags", "list"] | [.., "referrers", _] => "GET, HEAD",
         ["token"] => "GET, HEAD, POST",
         [.., "manifests", _] => "GET, HEAD, PUT, DELETE",
         [.., "blobs", "uploads"] => "POST",

@@ -1,11 +1,13 @@
 //! Full requests on the memory store: what clients send, what they get, and what is left behind.
 
 mod access;
+mod attacks;
 mod costs;
 mod downloads;
 mod lists;
 mod manifests;
 mod paths;
+mod policies;
 mod sharing;
 mod uploads;
 

@@ -43,7 +43,10 @@ pub(super) async fn start(call: &Call<'_>, name: &Name, mut request: Request) ->
         Some("sha512") => true,
         Some(_) => return Err(error::digest_invalid("`digest-algorithm` is sha256 or sha512")),
     };
+    let (user, now) = (call.identity.user().unwrap_or_default(), call.cx.clock.now());
+    call.oci.openings.check(user, now)?;
     let held = Held::open(call, name, sha512).await?;
+    call.oci.openings.begun(user, &held.id, now);
     let least = call.cx.objects.capabilities().part_size;
     Ok(progress(call, name, &held, StatusCode::ACCEPTED).header("oci-chunk-min-length", least.to_string()))
 }
@@ -73,6 +76,7 @@ pub(super) async fn status(call: &Call<'_>, name: &Name, id: &str) -> Result<Res
 pub(super) async fn cancel(call: &Call<'_>, name: &Name, id: &str) -> Result<Response> {
     call.authorize(name, Action::Push).await?;
     Held::load(call, name, id).await?.abandon().await;
+    call.oci.openings.ended(call.identity.user().unwrap_or_default(), id);
     Ok(Response::new(StatusCode::NO_CONTENT))
 }
 
@@ -120,6 +124,7 @@ pub(super) async fn finish(call: &Call<'_>, name: &Name, id: &str, mut request: 
     };
     let incoming = Incoming::of(call, &mut request)?.placed(&request, held.session.stored())?;
     let (repository, digest) = (name.clone(), wanted.clone());
+    let user = call.identity.user().unwrap_or_default();
     let (stored, held) = detached(async move {
         let mut held = held;
         let stored = if held.session.writer.is_none() {
@@ -134,9 +139,15 @@ pub(super) async fn finish(call: &Call<'_>, name: &Name, id: &str, mut request: 
         }
         stored.map(|stored| (stored, held))
     })
-    .await?;
+    .await
+    .inspect_err(|error| {
+        if matches!(error.kind(), Kind::Invalid | Kind::Denied) {
+            call.oci.openings.ended(user, id);
+        }
+    })?;
     stored.link(call, name, &wanted).await?;
     held.close().await;
+    call.oci.openings.ended(user, id);
     Ok(created(call, name, &wanted))
 }
 

@@ -122,6 +122,39 @@ async fn a_token_grants_what_was_asked_for_and_is_allowed_and_no_more() {
 }
 
 #[tokio::test]
+async fn a_token_for_the_catalog_shows_what_its_user_may_pull_and_opens_nothing() {
+    let registry = private().await;
+    for name in ["open/app", "secret/app", "secret/other"] {
+        let path = format!("/v2/{name}/blobs/uploads/?digest={}", sha256(b"{}"));
+        assert_eq!(registry.send(post(&path).basic("ann", "right").body("{}")).await.status, 201);
+    }
+    let options = |scopes: &[&str]| crate::auth::TokenOptions {
+        scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+        ..Default::default()
+    };
+    let some = options(&["oci:registry:catalog:*", "oci:repository:secret/other:push"]);
+    let some = registry.registry.auth().create_token("bob", NAME, &some).await.unwrap();
+    // A listing scope in a token that we did not sign means nothing.
+    let none = options(&["oci:registry:catalog:*", "oci:listing:*:pull"]);
+    let none = registry.registry.auth().create_token("bob", NAME, &none).await.unwrap();
+    for (user, password, expected) in [
+        ("ann", "right", vec!["open/app", "secret/app", "secret/other"]),
+        ("bob", some.expose(), vec!["open/app", "secret/other"]),
+        ("bob", none.expose(), vec!["open/app"]),
+    ] {
+        let direct = registry.send(get("/v2/_catalog").basic(user, password)).await.json();
+        assert_eq!(direct, json!({ "repositories": expected }));
+        let bearer = token(&registry, ask(&["registry:catalog:*"]).basic(user, password)).await;
+        let listed = registry.send(get("/v2/_catalog").token(&bearer)).await.json();
+        assert_eq!(listed, direct);
+        let blob = format!("/v2/secret/other/blobs/{}", sha256(b"{}"));
+        assert_eq!(registry.send(get(&blob).token(&bearer)).await.status, 401);
+    }
+    let anonymous = token(&registry, ask(&["registry:catalog:*"])).await;
+    assert_eq!(registry.send(get("/v2/_catalog").token(&anonymous)).await.status, 401);
+}
+
+#[tokio::test]
 async fn the_token_endpoint_takes_forms_in_every_place_and_shape() {
     let registry = private().await;
     let form = |text: &str, path: &str| {

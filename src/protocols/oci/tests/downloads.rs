@@ -22,7 +22,7 @@ async fn a_blob_has_the_headers_that_clients_look_for() {
             ("docker-content-digest", digest),
             ("accept-ranges", "bytes"),
             ("etag", &format!("\"{digest}\"")),
-            ("cache-control", "public, max-age=31536000, immutable"),
+            ("cache-control", "public, max-age=31536000, immutable, no-transform"),
             ("x-content-type-options", "nosniff"),
             ("content-security-policy", "sandbox"),
         ] {
