@@ -25,7 +25,7 @@ export interface IRegistryConfig {
   trustProxy?: boolean | string[];
   limits?: ILimits;
   oci?: IProtocolConfig;
-  npm?: IProtocolConfig;
+  npm?: INpmConfig;
   maven?: IProtocolConfig;
   cargo?: IProtocolConfig;
   composer?: IProtocolConfig;
@@ -103,6 +103,35 @@ export interface IProtocolConfig {
    * same. The first rule that fits decides: `['!*:latest', 'team/*:v*']`.
    */
   immutableTags?: string[];
+}
+
+/** What npm has beyond the options of every protocol. */
+export interface INpmConfig extends IProtocolConfig {
+  /** The registry's own signatures (`features.signing: false` switches them off). */
+  signing?: {
+    /** PKCS#8 in PEM, ECDSA on P-256. Without it the registry makes a key pair and keeps it in its storage. */
+    privateKey?: string;
+    /** Days after which a key pair of the registry's own is replaced; never without it. */
+    rotateDays?: number;
+  };
+  publish?: {
+    /** Seconds for which the same publish by the same user is answered as the first one was; 900 by default. */
+    idempotentWindow?: number;
+  };
+  /** Known vulnerabilities by package, for `npm audit`. */
+  advisories?: Record<string, INpmAdvisory[]>;
+}
+
+/** As npm's bulk endpoint answers it. */
+export interface INpmAdvisory {
+  id?: number;
+  url?: string;
+  title?: string;
+  severity?: 'info' | 'low' | 'moderate' | 'high' | 'critical';
+  /** A range; every version without it. */
+  vulnerable_versions?: string;
+  cwe?: string[];
+  cvss?: { score: number; vectorString?: string | null };
 }
 
 /** Bounds, in bytes unless the name says otherwise. Beyond one the answer is 413 and names it. */

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::core::ecdsa::KeyPairP256;
 use crate::core::error::{Error, Result};
 use crate::core::origin::Trust;
 use crate::core::path::Segments;
@@ -227,6 +228,12 @@ pub struct ProtocolConfig {
     pub features: BTreeMap<String, bool>,
     /// OCI: which tags keep what they first named. The first rule that fits decides.
     pub immutable_tags: Vec<TagRule>,
+    /// npm: the registry's own signatures.
+    pub signing: SigningConfig,
+    /// npm: how publishes are taken.
+    pub publish: PublishConfig,
+    /// npm: known vulnerabilities by package, for `npm audit`; added to those that lie in the storage.
+    pub advisories: BTreeMap<String, Vec<Value>>,
 }
 
 /// One rule of `oci.immutableTags`: `repository:tag`, each with `*` for any run of characters; with `!` in front, tags that may move.
@@ -252,6 +259,30 @@ impl TryFrom<String> for TagRule {
             }
             _ => Err(format!("`{text}` is no rule for tags; write `repository:tag`, such as `team/*:v*`")),
         }
+    }
+}
+
+/// `npm.signing`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SigningConfig {
+    /// PKCS#8 in PEM, ECDSA on P-256. Without it the registry makes a key pair and keeps it in its storage.
+    pub private_key: Option<Secret>,
+    /// Days after which a key pair of the registry's own is replaced; never without it.
+    pub rotate_days: Option<u32>,
+}
+
+/// `npm.publish`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PublishConfig {
+    /// Seconds for which the same publish by the same user counts as the retry of one whose answer got lost.
+    pub idempotent_window: u64,
+}
+
+impl Default for PublishConfig {
+    fn default() -> Self {
+        Self { idempotent_window: 15 * 60 }
     }
 }
 
@@ -328,6 +359,9 @@ impl Config {
             serde_path_to_error::deserialize(value).map_err(|error| wrong(name, &error))?;
         if config.base_path.is_empty() {
             config.base_path = format!("/{name}");
+        }
+        if let Some(Err(error)) = config.signing.private_key.as_ref().map(KeyPairP256::from_pem) {
+            return Err(Error::invalid(format!("option `{name}.signing.privateKey`: {}", error.message())));
         }
         Segments::parse(&config.base_path).map_err(|error| {
             Error::invalid(format!("option `{name}.basePath` is not a path: {}", error.message()))

@@ -5,6 +5,7 @@ pub mod archive;
 pub mod body;
 pub mod conditional;
 pub mod digest;
+pub mod ecdsa;
 pub mod error;
 pub mod hashing;
 pub mod id;

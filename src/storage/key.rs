@@ -6,7 +6,7 @@ use std::fmt;
 use crate::core::error::{Error, Result};
 
 /// Everything of ours that is not the user's data lives below this segment, and can be rebuilt from the rest, except
-/// users and tokens (`_sr/auth/`), which are found nowhere else.
+/// users and tokens (`_sr/auth/`) and npm's signing keys, which are found nowhere else.
 pub const PRIVATE: &str = "_sr";
 
 /// Longest key in bytes, as S3 has it, less room for a `directoryPath`.

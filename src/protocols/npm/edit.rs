@@ -3,24 +3,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
 use super::json::{Members, ObjectWriter};
-use super::model::{Packument, Person, Release, Tombstone, Unpublished};
+use super::model::{Packument, Person, Release, Reservation, Tombstone, Unpublished};
 use super::name::{self, PackageName};
 use super::version;
 use crate::config::Visibility;
 use crate::core::time::Timestamp;
 use crate::protocols::prelude::*;
 
-/// How long the same publish by the same user is taken for a retry of one whose answer got lost. npm repeats a PUT after a timeout.
-const RETRY_WINDOW: Duration = Duration::from_mins(15);
+/// How long a staged version waits for approval before its number is free again.
+pub(crate) const STAGED_FOR: Duration = Duration::from_hours(24 * 30);
 
 /// A version that is about to be published; its tarball is stored already.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct NewRelease {
-    pub(crate) name: PackageName,
+    pub(crate) name: String,
     pub(crate) version: String,
     /// The manifest without `maintainers`.
-    pub(crate) manifest: Vec<u8>,
+    pub(crate) manifest: Box<RawValue>,
     pub(crate) integrity: String,
     /// Tags that are to name this version.
     pub(crate) tags: Vec<String>,
@@ -28,8 +31,22 @@ pub(crate) struct NewRelease {
     pub(crate) user: Person,
     /// File name of the tarball.
     pub(crate) file: String,
+    /// File name of the attestations that came along.
+    pub(crate) attestations: Option<String>,
     pub(crate) access: Option<Visibility>,
+    #[serde(skip)]
     pub(crate) now: Timestamp,
+    #[serde(skip)]
+    pub(crate) rules: Rules,
+}
+
+/// What a publish is held to.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Rules {
+    /// How long the same publish by the same user is taken for a retry of one whose answer got lost. npm repeats a PUT after a timeout.
+    pub(crate) retry: Duration,
+    /// `limits.packument`.
+    pub(crate) packument: u64,
 }
 
 /// How a publish ended.
@@ -49,33 +66,33 @@ pub(crate) fn version_exists(version: &str) -> Error {
 /// Adds a version.
 pub(crate) fn add_version(packument: &mut Packument, new: &NewRelease) -> Result<Edit<Published>> {
     if let Some(known) = packument.release(&new.version) {
-        let members = Members::parse(&known.manifest).unwrap_or_default();
-        let same = members.object("dist").and_then(|dist| dist.text("integrity")).as_ref()
-            == Some(&new.integrity)
-            && members.object("_npmUser").and_then(|user| user.text("name")).as_ref() == Some(&new.user.name);
         let published = Timestamp::parse_rfc3339(packument.published(&new.version)).unwrap_or_default();
-        return if same && new.now.since(published) <= RETRY_WINDOW {
+        return if is_same(known, new) && new.now.since(published) <= new.rules.retry {
             let file = packument.notes.tarballs.get(&new.version).cloned();
             Ok(Edit::Unchanged(Published::Again(packument.rev.clone(), file)))
         } else {
             Err(version_exists(&new.version))
         };
     }
-    if packument.tombstone(&new.version).is_some() {
+    if packument.tombstone(&new.version).is_some() || reserved(packument, &new.version, new.now) {
         return Err(version_exists(&new.version));
     }
     if packument.is_new() {
-        new.name.check_new()?;
+        PackageName::parse(&new.name)?.check_new()?;
         packument.notes.access = new.access;
     }
-    new.name.as_str().clone_into(&mut packument.name);
+    packument.name.clone_from(&new.name);
     if packument.maintainers.is_empty() {
         packument.maintainers.push(new.user.clone());
     }
     let version: Arc<str> = new.version.as_str().into();
-    let manifest = with_member(&new.manifest, "maintainers", &packument.maintainers);
+    let manifest = with_member(new.manifest.get().as_bytes(), "maintainers", &packument.maintainers);
     packument.releases.push(Release { version, manifest });
     packument.notes.tarballs.insert(new.version.clone(), new.file.clone());
+    if let Some(file) = &new.attestations {
+        packument.notes.attestations.insert(new.version.clone(), file.clone());
+    }
+    packument.notes.staged.remove(&new.version);
     packument.notes.unpublished = None;
     // The first version is `latest` whatever tag it came with, so that the package can be installed at all.
     let first = (packument.tagged("latest").is_none()).then_some("latest");
@@ -86,8 +103,92 @@ pub(crate) fn add_version(packument: &mut Packument, new: &NewRelease) -> Result
         packument.set_readme(&new.version, new.readme.as_deref());
     }
     packument.time.insert(new.version.clone(), new.now.rfc3339());
-    packument.touch(new.now, &[&new.manifest]);
+    packument.touch(new.now, &[new.manifest.get().as_bytes()]);
+    packument.check_size(new.rules.packument)?;
     Ok(Edit::Changed(Published::New(packument.rev.clone())))
+}
+
+/// Whether a version that is here has the content of this one, by the same user.
+fn is_same(known: &Release, new: &NewRelease) -> bool {
+    let members = Members::parse(&known.manifest).unwrap_or_default();
+    members.object("dist").and_then(|dist| dist.text("integrity")).as_ref() == Some(&new.integrity)
+        && members.object("_npmUser").and_then(|user| user.text("name")).as_ref() == Some(&new.user.name)
+}
+
+/// Whether a version waits for approval.
+fn reserved(packument: &Packument, version: &str, now: Timestamp) -> bool {
+    packument.notes.staged.get(version).is_some_and(|reservation| !is_over(reservation, now))
+}
+
+/// Whether a staged version has waited too long.
+pub(crate) fn is_over(reservation: &Reservation, now: Timestamp) -> bool {
+    let time = Timestamp::parse_rfc3339(&reservation.time).unwrap_or_default();
+    now.since(time) >= STAGED_FOR
+}
+
+/// Takes the number of a version for one that is staged.
+pub(crate) fn reserve(packument: &mut Packument, new: &NewRelease, id: &str) -> Result<Edit<()>> {
+    if packument.notes.staged.get(&new.version).is_some_and(|reservation| reservation.id == id) {
+        return Ok(Edit::Unchanged(()));
+    }
+    let taken = packument.release(&new.version).is_some() || packument.tombstone(&new.version).is_some();
+    if taken || reserved(packument, &new.version, new.now) {
+        return Err(version_exists(&new.version));
+    }
+    if packument.is_new() {
+        PackageName::parse(&new.name)?.check_new()?;
+        packument.name.clone_from(&new.name);
+    }
+    let reservation = Reservation { id: id.to_owned(), time: new.now.rfc3339() };
+    packument.notes.staged.insert(new.version.clone(), reservation);
+    Ok(Edit::Changed(()))
+}
+
+/// Publishes a version that was staged under `id`.
+pub(crate) fn approve(packument: &mut Packument, new: &NewRelease, id: &str) -> Result<Edit<Published>> {
+    match packument.notes.staged.get(&new.version) {
+        Some(reservation) if reservation.id == id && !is_over(reservation, new.now) => {
+            packument.notes.staged.remove(&new.version);
+        }
+        // This very approval may have been written already, which the publish below finds out.
+        None if packument.notes.tarballs.get(&new.version) == Some(&new.file) => {}
+        _ => return Err(super::error::not_found()),
+    }
+    add_version(packument, new)
+}
+
+/// Gives the number of a staged version free again.
+pub(crate) fn release(packument: &mut Packument, version: &str, id: &str) -> Edit<()> {
+    if packument.notes.staged.get(version).is_none_or(|reservation| reservation.id != id) {
+        return Edit::Unchanged(());
+    }
+    packument.notes.staged.remove(version);
+    Edit::Changed(())
+}
+
+/// Takes back a version that was published as part of a batch which failed: nobody was told that it is here, so that its number stays free.
+pub(crate) fn take_back(
+    packument: &mut Packument,
+    new: &NewRelease,
+    before: &BTreeMap<String, String>,
+) -> Edit<()> {
+    if packument.notes.tarballs.get(&new.version) != Some(&new.file) {
+        return Edit::Unchanged(());
+    }
+    packument.releases.retain(|release| release.version.as_ref() != new.version);
+    packument.notes.tarballs.remove(&new.version);
+    packument.notes.attestations.remove(&new.version);
+    packument.time.remove(&new.version);
+    let mut tags = std::mem::take(&mut packument.tags);
+    tags.retain(|_, version| *version != new.version);
+    for (tag, version) in before {
+        if !tags.contains_key(tag) && packument.release(version).is_some() {
+            tags.insert(tag.clone(), version.clone());
+        }
+    }
+    packument.tags = tags;
+    packument.touch(new.now, &[b"take back", new.version.as_bytes()]);
+    Edit::Changed(())
 }
 
 /// An object with one more member at its end.
@@ -120,6 +221,7 @@ fn replace_member(object: &[u8], key: &str, value: Option<&str>) -> Bytes {
 pub(crate) fn deprecate(
     packument: &mut Packument,
     wanted: &BTreeMap<String, String>,
+    limit: u64,
     now: Timestamp,
 ) -> Result<Edit<()>> {
     let mut changed = false;
@@ -146,6 +248,7 @@ pub(crate) fn deprecate(
     }
     let salt = serde_json::to_vec(wanted).unwrap_or_default();
     packument.touch(now, &[b"deprecate", &salt]);
+    packument.check_size(limit)?;
     Ok(Edit::Changed(()))
 }
 
@@ -275,11 +378,12 @@ pub(crate) fn unpublish(
     }
     let tombstones: Vec<Tombstone> = gone.iter().map(|release| bury(packument, release, by, now)).collect();
     packument.notes.tombstones.extend(tombstones.iter().cloned());
+    let tags = packument.tags.clone();
     repair_tags(packument, removal);
     if packument.releases.is_empty() {
         let versions = tombstones.iter().map(|one| one.version.clone()).collect();
         packument.notes.unpublished =
-            Some(Unpublished { name: by.to_owned(), time: now.rfc3339(), versions });
+            Some(Unpublished { name: by.to_owned(), time: now.rfc3339(), tags, versions });
         packument.readme = None;
     }
     packument.touch(now, &[b"unpublish", by.as_bytes()]);
@@ -293,6 +397,7 @@ fn bury(packument: &mut Packument, release: &Release, by: &str, now: Timestamp) 
     Tombstone {
         integrity: members.object("dist").and_then(|dist| dist.text("integrity")),
         file: packument.notes.tarballs.remove(&version),
+        attestations: packument.notes.attestations.remove(&version),
         time: now.rfc3339(),
         by: by.to_owned(),
         version,

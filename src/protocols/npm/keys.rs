@@ -5,19 +5,27 @@
 //! npm/packages/widget/widget-1.0.0.tgz                a tarball
 //! npm/packages/@acme/widget/index.json
 //! npm/packages/@acme/widget/acme-widget-1.0.0.tgz
-//! npm/packages/widget/widget-1.0.0.<8 hex>.tgz        a tarball whose place a broken-off publish holds
+//! npm/packages/widget/widget-1.0.0.<8 hex>.tgz        a tarball whose place a broken-off publish holds, or one that is staged
+//! npm/packages/widget/attestations/1.0.0.<8 hex>.json the attestations of a version, as they are served
+//! npm/staged/<uuid>.json                              a staged version, until it is approved or rejected; the packument has a note of it
+//! npm/advisories.json                                 known vulnerabilities by package: the operator's, for `npm audit`
+//! _sr/npm/signing-keys.json                           the keys that versions are signed with; can't be rebuilt
+//! _sr/npm/stars/<32 hex>.json                         what a user has starred, by the hash of the name; the packuments have the truth
 //! ```
 //!
 //! The layout that other programs write says `{name}-{version}.tgz`; what that is for a scoped name they disagree on. We write one
 //! form, note each tarball's file name in the packument, and look for all three where there is no note ([`candidates`]).
 
+use super::model::short_hash;
 use super::name::PackageName;
 use crate::core::error::Result;
 use crate::core::id;
-use crate::storage::{Key, Prefix};
+use crate::storage::{Key, PRIVATE, Prefix};
 
 /// Where packages live.
 const PACKAGES: &str = "npm/packages/";
+/// Where staged versions wait.
+const STAGED: &str = "npm/staged/";
 /// The document in a package's folder.
 const INDEX: &str = "index.json";
 
@@ -29,6 +37,41 @@ pub(crate) fn index(name: &PackageName) -> Result<Key> {
 /// A file in a package's folder.
 pub(crate) fn file(name: &PackageName, file: &str) -> Result<Key> {
     Key::new(format!("{PACKAGES}{name}/{file}"))
+}
+
+/// The keys that versions are signed with.
+pub(crate) fn signing() -> Result<Key> {
+    Key::new(format!("{PRIVATE}/npm/signing-keys.json"))
+}
+
+/// What a user has starred. Users may have any name; a hash of it fits a key.
+pub(crate) fn stars(user: &str) -> Result<Key> {
+    Key::new(format!("{PRIVATE}/npm/stars/{}.json", short_hash(&[user.as_bytes()])))
+}
+
+/// The operator's list of vulnerabilities.
+pub(crate) fn advisories() -> Result<Key> {
+    Key::new("npm/advisories.json")
+}
+
+/// A staged version. `id` is a UUID.
+pub(crate) fn staged(id: &str) -> Result<Key> {
+    Key::new(format!("{STAGED}{id}.json"))
+}
+
+/// All staged versions.
+pub(crate) fn all_staged() -> Result<Prefix> {
+    Prefix::new(STAGED)
+}
+
+/// The id in the key of a staged version.
+pub(crate) fn staged_id(key: &Key) -> Option<&str> {
+    key.as_str().strip_prefix(STAGED)?.strip_suffix(".json").filter(|id| id::is_uuid(id))
+}
+
+/// A file name for the attestations of a version that nobody else uses.
+pub(crate) fn attestations(version: &str) -> String {
+    format!("attestations/{version}.{}.json", id::uuid().get(..8).unwrap_or_default())
 }
 
 /// The file name that a tarball is written under. `version` is clean.

@@ -12,7 +12,7 @@ use super::error::not_found;
 use super::json::{self, Members};
 use super::model::{Packument, Person, Tombstone};
 use super::name::{self, PackageName};
-use super::{Npm, access, body, keys, read, upload};
+use super::{Npm, access, body, keys, read, stars, upload};
 use crate::config::Visibility;
 use crate::protocols::prelude::*;
 
@@ -36,9 +36,14 @@ fn ok(status: StatusCode) -> Response {
 }
 
 /// A PUT on a package without a tarball, by somebody who may write: a deprecation, or a star.
-pub(crate) async fn put_document(cx: &Cx, name: &PackageName, body: &Members<'_>) -> Result<Response> {
+pub(crate) async fn put_document(
+    npm: &Npm,
+    cx: &Cx,
+    name: &PackageName,
+    body: &Members<'_>,
+) -> Result<Response> {
     if let Some(versions) = body.object("versions").filter(|versions| !versions.0.is_empty()) {
-        return deprecate(cx, name, &versions).await;
+        return deprecate(npm, cx, name, &versions).await;
     }
     if let Some(on) = star(cx, body)? {
         return set_star(cx, name, on).await;
@@ -50,7 +55,7 @@ pub(crate) async fn put_document(cx: &Cx, name: &PackageName, body: &Members<'_>
 
 /// npm deprecates by sending the packument with `deprecated` set; an empty text takes it back. A version without the field is left
 /// as it is: somebody else may have deprecated it meanwhile.
-async fn deprecate(cx: &Cx, name: &PackageName, versions: &Members<'_>) -> Result<Response> {
+async fn deprecate(npm: &Npm, cx: &Cx, name: &PackageName, versions: &Members<'_>) -> Result<Response> {
     let mut wanted = BTreeMap::new();
     for (version, manifest) in &versions.0 {
         let Some(value) = Members::of(manifest).and_then(|members| members.get("deprecated")) else {
@@ -64,12 +69,12 @@ async fn deprecate(cx: &Cx, name: &PackageName, versions: &Members<'_>) -> Resul
         wanted.insert(version.to_string(), message);
     }
     let sent: BTreeSet<String> = versions.0.iter().map(|(version, _)| version.to_string()).collect();
-    let now = cx.clock.now();
+    let (now, limit) = (cx.clock.now(), npm.limits.packument);
     change(cx, name, move |packument| {
         if wanted.is_empty() && sent.iter().any(|version| packument.release(version).is_some()) {
             return Ok(Edit::Unchanged(()));
         }
-        edit::deprecate(packument, &wanted, now)
+        edit::deprecate(packument, &wanted, limit, now)
     })
     .await?;
     Ok(ok(StatusCode::CREATED))
@@ -84,7 +89,9 @@ fn star(cx: &Cx, body: &Members<'_>) -> Result<Option<bool>> {
 
 async fn set_star(cx: &Cx, name: &PackageName, on: bool) -> Result<Response> {
     let (user, now) = (cx.require_user()?.to_owned(), cx.clock.now());
-    change(cx, name, move |packument| Ok(edit::star(packument, &user, on, now))).await?;
+    let own = user.clone();
+    change(cx, name, move |packument| Ok(edit::star(packument, &own, on, now))).await?;
+    stars::note(cx, name, &user, on).await?;
     Ok(ok(StatusCode::CREATED))
 }
 
@@ -184,7 +191,7 @@ async fn unpublish(cx: &Cx, name: &PackageName, rev: &str, removal: Removal) -> 
 async fn delete_file(cx: &Cx, name: &PackageName, tombstone: Tombstone) -> Result<()> {
     let info = ObjectInfo::of(name.as_str()).version(&tombstone.version);
     let files = tombstone.file.map_or_else(|| keys::candidates(name, &tombstone.version), |file| vec![file]);
-    for file in files {
+    for file in files.into_iter().chain(tombstone.attestations) {
         cx.objects.delete(&keys::file(name, &file)?, &info).await?;
     }
     Ok(())

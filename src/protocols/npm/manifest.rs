@@ -10,7 +10,7 @@ use super::inspect::Inspected;
 use super::json::{Members, ObjectWriter};
 use super::model::Person;
 use super::name::PackageName;
-use super::version;
+use super::{attestations, version};
 use crate::core::digest::Digests;
 use crate::protocols::prelude::*;
 
@@ -53,6 +53,9 @@ const DROPPED: &[&str] = &[
     "_optional",
 ];
 
+/// How the name of a Sigstore bundle among the attachments ends.
+pub(crate) const BUNDLE: &str = ".sigstore";
+
 /// What is known of a tarball once all of it is here.
 #[derive(Debug)]
 pub(crate) struct TarballFacts<'a> {
@@ -61,6 +64,10 @@ pub(crate) struct TarballFacts<'a> {
     pub(crate) inside: Option<&'a Inspected>,
     /// Its public URL as of now; made anew for each answer.
     pub(crate) url: String,
+    /// `dist.signatures`, if this registry signs.
+    pub(crate) signatures: Option<Vec<u8>>,
+    /// `predicateType` of the attestation that came along.
+    pub(crate) attested: Option<&'a str>,
 }
 
 impl TarballFacts<'_> {
@@ -134,6 +141,18 @@ pub(crate) fn build(
         dist.member("fileCount", &inside.files);
         dist.member("unpackedSize", &inside.unpacked);
     }
+    if let Some(signatures) = &facts.signatures {
+        dist.raw("signatures", signatures);
+    }
+    if let Some(predicate) = facts.attested {
+        // The URL is made for each answer.
+        let mut attestations = dist.object("attestations");
+        attestations.member("url", "");
+        if attestations::is_provenance(predicate) {
+            attestations.member("provenance", &json!({ "predicateType": predicate }));
+        }
+        attestations.end();
+    }
     dist.end();
     object.member("_npmUser", user);
     object.end();
@@ -163,11 +182,18 @@ pub(crate) struct Submission<'a> {
     pub(crate) access: Option<String>,
     /// `length` of the tarball's attachment.
     pub(crate) length: Option<u64>,
+    /// The text of the Sigstore bundle that came along.
+    pub(crate) bundle: Option<String>,
 }
 
 impl<'a> Submission<'a> {
-    /// Reads a checked document. `attachment` is the name under which the tarball came.
-    pub(crate) fn read(name: &PackageName, body: &Members<'a>, attachment: &str) -> Result<Self> {
+    /// Reads a checked document. `attachment` is the name under which the tarball came, `given` a bundle that came beside the document.
+    pub(crate) fn read(
+        name: &PackageName,
+        body: &Members<'a>,
+        attachment: &str,
+        given: Option<&Bytes>,
+    ) -> Result<Self> {
         let said = body.text("name").or_else(|| body.text("_id")).unwrap_or_default();
         if said != name.as_str() {
             let said = super::name::printable(&said);
@@ -199,6 +225,7 @@ impl<'a> Submission<'a> {
         }
         let attachments = body.object("_attachments").unwrap_or_default();
         let length = attachments.object(attachment).and_then(|attachment| attachment.read("length"));
+        let bundle = bundle(name, &version, &attachments, given)?;
         let readme = manifest.text("readme").or_else(|| body.text("readme"));
         Ok(Self {
             tags: tags(name, &version, body)?,
@@ -207,7 +234,31 @@ impl<'a> Submission<'a> {
             manifest,
             readme,
             length,
+            bundle,
         })
+    }
+}
+
+/// The Sigstore bundle among the attachments: JSON in a text, not base64.
+fn bundle(
+    name: &PackageName,
+    version: &str,
+    attachments: &Members<'_>,
+    given: Option<&Bytes>,
+) -> Result<Option<String>> {
+    let is_bundle = |key: &str| key.ends_with(BUNDLE);
+    let mut bundles = attachments.0.iter().filter(|(key, _)| is_bundle(key));
+    let Some((key, attachment)) = bundles.next() else { return Ok(None) };
+    let stem = key.strip_suffix(BUNDLE).unwrap_or_default();
+    if bundles.next().is_some() || stem_version(name, stem).as_deref() != Some(version) {
+        return Err(Error::invalid(format!(
+            "{name}@{version} may have one attestation, called {name}-{version}{BUNDLE}"
+        )));
+    }
+    let given = given.and_then(|bytes| std::str::from_utf8(bytes).ok()).map(str::to_owned);
+    match given.or_else(|| Members::of(attachment)?.text("data")) {
+        Some(text) => Ok(Some(text)),
+        None => Err(Error::invalid(format!("the attestation of {name}@{version} has no data"))),
     }
 }
 
@@ -230,7 +281,10 @@ fn tags(name: &PackageName, version: &str, body: &Members<'_>) -> Result<Vec<Str
 
 /// The version in an attachment's name: `@acme/widget-1.0.0.tgz` as clients write it, or `widget-1.0.0.tgz`. The name is never a key.
 pub(crate) fn attachment_version(name: &PackageName, attachment: &str) -> Option<String> {
-    let stem = attachment.strip_suffix(".tgz")?;
+    stem_version(name, attachment.strip_suffix(".tgz")?)
+}
+
+fn stem_version(name: &PackageName, stem: &str) -> Option<String> {
     let rest = stem.strip_prefix(name.as_str()).or_else(|| stem.strip_prefix(name.unscoped()))?;
     version::clean(rest.strip_prefix('-')?)
 }

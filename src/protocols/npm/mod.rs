@@ -9,7 +9,9 @@
 //! [api]: https://github.com/npm/registry/blob/main/docs/REGISTRY-API.md
 
 mod access;
+mod attestations;
 mod audit;
+mod batch;
 mod body;
 mod decode;
 mod download;
@@ -29,17 +31,25 @@ mod read;
 mod representations;
 mod routes;
 mod search;
+mod signing;
+mod stage;
+mod stars;
 #[cfg(test)]
 mod tests;
 mod tokens;
 mod upload;
 mod version;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use super::prelude::*;
 use crate::config::Limits;
+use audit::Advisories;
+use edit::Rules;
 use representations::Representations;
+use signing::Signing;
 
 /// Its name.
 pub const NAME: ProtocolName = ProtocolName::new("npm");
@@ -54,6 +64,10 @@ pub fn build(settings: Settings) -> Box<dyn Protocol> {
             settings.config.feature("abbreviatedTime", true),
         ),
         inspect: settings.config.feature("validateTarball", true),
+        cors: settings.config.feature("cors", true),
+        signing: Signing::new(&settings.config),
+        retry: Duration::from_secs(settings.config.publish.idempotent_window),
+        advisories: Advisories::configured(&settings.config.advisories),
         limits: settings.limits,
     })
 }
@@ -63,7 +77,21 @@ struct Npm {
     representations: Representations,
     /// Whether tarballs are looked into: refuse what is no package, or another one than it says.
     inspect: bool,
+    /// Whether pages of other origins may ask.
+    cors: bool,
+    signing: Signing,
+    /// For how long a publish may be repeated.
+    retry: Duration,
+    /// Known vulnerabilities that the configuration brings along.
+    advisories: Advisories,
     limits: Limits,
+}
+
+impl Npm {
+    /// What a publish is held to.
+    fn rules(&self) -> Rules {
+        Rules { retry: self.retry, packument: self.limits.packument }
+    }
 }
 
 #[async_trait]
@@ -74,5 +102,12 @@ impl Protocol for Npm {
 
     fn render_error(&self, error: &Error) -> Response {
         error::render(error)
+    }
+
+    fn finish(&self, response: &mut Response) {
+        if self.cors {
+            // No cookie is ever looked at: a page gets what anybody gets, or brings its own token.
+            response.headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, http::HeaderValue::from_static("*"));
+        }
     }
 }

@@ -52,6 +52,9 @@ pub(crate) struct Tombstone {
     /// File name of its tarball, until it is deleted for certain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) file: Option<String>,
+    /// That of its attestations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) attestations: Option<String>,
 }
 
 /// Who took the whole package away, and when; `npm view` prints it.
@@ -59,7 +62,18 @@ pub(crate) struct Tombstone {
 pub(crate) struct Unpublished {
     pub(crate) name: String,
     pub(crate) time: String,
+    /// The tags as they were.
+    #[serde(default)]
+    pub(crate) tags: BTreeMap<String, String>,
     pub(crate) versions: Vec<String>,
+}
+
+/// A version that waits for approval. Its number is taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reservation {
+    /// Names the object with all the rest.
+    pub(crate) id: String,
+    pub(crate) time: String,
 }
 
 /// What we note in the document besides what npm knows; never served.
@@ -69,6 +83,12 @@ pub(crate) struct Notes {
     /// File name of each version's tarball in the package's folder.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) tarballs: BTreeMap<String, String>,
+    /// File name of each version's attestations, if it came with any.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) attestations: BTreeMap<String, String>,
+    /// Versions that wait for approval.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) staged: BTreeMap<String, Reservation>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) tombstones: Vec<Tombstone>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -99,7 +119,8 @@ pub(crate) struct Packument {
 
 impl Document for Packument {
     const CONTENT_TYPE: &'static str = "application/json";
-    const LIMIT: u64 = 64 << 20;
+    // What can be read at all; what may be written is `limits.packument`.
+    const LIMIT: u64 = 1 << 30;
     const NAME: &'static str = "packument";
 
     fn parse(bytes: &Bytes) -> Result<Self> {
@@ -169,7 +190,25 @@ pub(crate) fn short_hash(parts: &[&[u8]]) -> String {
 impl Packument {
     /// Whether the package has never been here.
     pub(crate) fn is_new(&self) -> bool {
-        self.rev.is_empty()
+        let once = self.notes.unpublished.is_some() || !self.notes.tombstones.is_empty();
+        self.rev.is_empty() || (self.releases.is_empty() && !once)
+    }
+
+    /// Goes on only if the document stays within `limits.packument`.
+    pub(crate) fn check_size(&self, limit: u64) -> Result<()> {
+        // Of a version: its manifest, and its text as a key there, in `time` and in the notes, with what JSON puts around.
+        let one = |release: &Release| release.manifest.len() + 3 * release.version.len() + 96;
+        let size = self.releases.iter().map(one).sum::<usize>() + self.readme.as_ref().map_or(0, String::len);
+        if size as u64 <= limit {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::TooLarge,
+            format!(
+                "the packument of {} would be larger than the limit of {limit} bytes (limits.packument); unpublish old versions",
+                self.name
+            ),
+        ))
     }
 
     /// A version's manifest.

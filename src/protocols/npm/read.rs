@@ -4,7 +4,7 @@ use super::access;
 use super::error::not_found;
 use super::model::Packument;
 use super::name::{self, PackageName};
-use super::representations::{self, ABBREVIATED, FULL, Form, Representations};
+use super::representations::{self, ABBREVIATED, FULL, Form, Representations, View};
 use super::{Npm, keys, version};
 use crate::core::conditional;
 use crate::core::negotiate;
@@ -26,7 +26,9 @@ pub(crate) async fn get_packument(
     let base = cx.mount.base_url();
     if editable {
         // About to be changed and sent back: the document as it is now, with its revision, from no cache and for none.
-        let text = representations::full(name, &loaded.document, &base);
+        let signer = npm.signing.for_unsigned(cx, &loaded.document).await?;
+        let text =
+            representations::full(name, &loaded.document, &View { base: &base, signer: signer.as_deref() });
         return Ok(Response::ok(FULL, text).static_header(header::CACHE_CONTROL, "no-store"));
     }
     let form = wanted_form(request);
@@ -38,7 +40,7 @@ pub(crate) async fn get_packument(
             Response::new(StatusCode::NOT_MODIFIED).header(header::LAST_MODIFIED, modified.http_date());
         return Ok(describe(response, cx, name, &loaded, &tag));
     }
-    let ready = npm.representations.get(name, &loaded, &base, form).await?;
+    let ready = npm.representations.get(npm, cx, name, &loaded, form).await?;
     let gzip = negotiate::accepts_encoding(request.header(header::ACCEPT_ENCODING), "gzip");
     let body = if gzip { ready.gzip.clone() } else { ready.plain.clone() };
     let mut response = Response::ok(form.content_type(), body).header(header::LAST_MODIFIED, &ready.modified);
@@ -73,7 +75,7 @@ fn wants_newest(request: &Request) -> bool {
 }
 
 /// `GET /{pkg}/{version, tag or range}`
-pub(crate) async fn get_version(cx: &Cx, name: &PackageName, wanted: &str) -> Result<Response> {
+pub(crate) async fn get_version(npm: &Npm, cx: &Cx, name: &PackageName, wanted: &str) -> Result<Response> {
     let loaded = load(cx, name, false).await?;
     let packument = &loaded.document;
     let exact = packument.tagged(wanted).or_else(|| packument.release(wanted));
@@ -88,8 +90,14 @@ pub(crate) async fn get_version(cx: &Cx, name: &PackageName, wanted: &str) -> Re
         .or_else(in_range)
         .ok_or_else(|| Error::not_found(format!("version not found: {}", name::printable(wanted))))?;
     let base = cx.mount.base_url();
-    let text = representations::manifest(name, release, &base, None);
-    let tag = ETag::weak(&super::model::short_hash(&[loaded.version.0.as_bytes(), &text]));
+    let signer = npm.signing.for_unsigned(cx, packument).await?;
+    let text =
+        representations::manifest(name, release, &View { base: &base, signer: signer.as_deref() }, None);
+    let tag = ETag::weak(&super::model::short_hash(&[
+        loaded.version.0.as_bytes(),
+        base.as_bytes(),
+        release.version.as_bytes(),
+    ]));
     Ok(describe(Response::ok(FULL, text), cx, name, &loaded, &tag))
 }
 
@@ -115,5 +123,6 @@ pub(crate) async fn load(cx: &Cx, name: &PackageName, newest: bool) -> Result<Ar
     if !cx.allows(&access::package(cx, name), Action::Read, own).await? {
         return Err(access::hidden(cx));
     }
-    loaded.ok_or_else(not_found)
+    // There is a document also where nothing was published yet: for what is staged, or left of a batch that failed.
+    loaded.filter(|loaded| !loaded.document.is_new()).ok_or_else(not_found)
 }

@@ -7,10 +7,12 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use moka::future::Cache;
 
+use super::Npm;
 use super::json::{Members, ObjectWriter};
 use super::keys;
 use super::model::{Packument, Release, short_hash};
 use super::name::PackageName;
+use super::signing::Signer;
 use crate::core::time::Timestamp;
 use crate::protocols::prelude::*;
 
@@ -106,34 +108,52 @@ impl Representations {
     /// The form, from memory or made now; made once however many ask, and off the async threads.
     pub(crate) async fn get(
         &self,
+        npm: &Npm,
+        cx: &Cx,
         name: &PackageName,
         loaded: &Arc<Loaded<Packument>>,
-        base: &str,
         form: Form,
     ) -> Result<Arc<Ready>> {
+        let base = cx.mount.base_url();
         let id = Id {
             package: name.as_str().to_owned(),
             version: loaded.version.0.clone(),
-            base: base.to_owned(),
+            base: base.clone(),
             form,
         };
-        let (name, loaded, base) = (name.clone(), Arc::clone(loaded), base.to_owned());
-        let time = self.abbreviated_time;
+        let (name, loaded, time) = (name.clone(), Arc::clone(loaded), self.abbreviated_time);
         let make = async move {
-            let ready = tokio::task::spawn_blocking(move || make(&name, &loaded.document, &base, form, time));
-            ready.await.map(Arc::new).map_err(|error| Arc::new(error.to_string()))
+            let signer = npm.signing.for_unsigned(cx, &loaded.document).await?;
+            let work = move || {
+                let view = View { base: &base, signer: signer.as_deref() };
+                make(&name, &loaded.document, &view, form, time)
+            };
+            tokio::task::spawn_blocking(work)
+                .await
+                .map(Arc::new)
+                .map_err(|error| Error::internal("a packument could not be written out").with_source(error))
         };
-        self.cache
-            .try_get_with(id, make)
-            .await
-            .map_err(|error| Error::internal(format!("a packument could not be written out: {error}")))
+        // Those who waited for the same share its failure, which is the storage's: they may try again.
+        self.cache.try_get_with(id, make).await.map_err(|error| {
+            tracing::error!(causes = error.causes(), "{}", error.message());
+            Error::unavailable("the packument could not be made ready; try again")
+        })
     }
 }
 
-fn make(name: &PackageName, packument: &Packument, base: &str, form: Form, time: bool) -> Ready {
+/// How versions are shown.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    /// The public base URL.
+    pub(crate) base: &'a str,
+    /// Signs what has no signature yet.
+    pub(crate) signer: Option<&'a Signer>,
+}
+
+fn make(name: &PackageName, packument: &Packument, view: &View<'_>, form: Form, time: bool) -> Ready {
     let plain = match form {
-        Form::Full => full(name, packument, base),
-        Form::Abbreviated => abbreviated(name, packument, base, time),
+        Form::Full => full(name, packument, view),
+        Form::Abbreviated => abbreviated(name, packument, view, time),
     };
     let mut encoder = GzEncoder::new(Vec::with_capacity(plain.len() / 8), Compression::default());
     let written = encoder.write_all(&plain).and_then(|()| encoder.finish()).unwrap_or_default();
@@ -142,7 +162,7 @@ fn make(name: &PackageName, packument: &Packument, base: &str, form: Form, time:
 }
 
 /// The full packument, with its `_rev`, as it is edited and sent back.
-pub(crate) fn full(name: &PackageName, packument: &Packument, base: &str) -> Vec<u8> {
+pub(crate) fn full(name: &PackageName, packument: &Packument, view: &View<'_>) -> Vec<u8> {
     let mut out =
         Vec::with_capacity(packument.releases.iter().map(|release| release.manifest.len() + 64).sum());
     let mut object = ObjectWriter::begin(&mut out);
@@ -151,7 +171,7 @@ pub(crate) fn full(name: &PackageName, packument: &Packument, base: &str) -> Vec
     if packument.notes.unpublished.is_none() {
         let mut versions = object.object("versions");
         for release in &packument.releases {
-            versions.raw(&release.version, &manifest(name, release, base, None));
+            versions.raw(&release.version, &manifest(name, release, view, None));
         }
         versions.end();
     }
@@ -160,7 +180,7 @@ pub(crate) fn full(name: &PackageName, packument: &Packument, base: &str) -> Vec
     out
 }
 
-fn abbreviated(name: &PackageName, packument: &Packument, base: &str, time: bool) -> Vec<u8> {
+fn abbreviated(name: &PackageName, packument: &Packument, view: &View<'_>, time: bool) -> Vec<u8> {
     let mut out = Vec::new();
     let mut object = ObjectWriter::begin(&mut out);
     object.member("name", &packument.name);
@@ -168,7 +188,7 @@ fn abbreviated(name: &PackageName, packument: &Packument, base: &str, time: bool
     object.member("dist-tags", &packument.tags);
     let mut versions = object.object("versions");
     for release in &packument.releases {
-        versions.raw(&release.version, &manifest(name, release, base, Some(INSTALL_FIELDS)));
+        versions.raw(&release.version, &manifest(name, release, view, Some(INSTALL_FIELDS)));
     }
     versions.end();
     if time {
@@ -182,19 +202,25 @@ fn abbreviated(name: &PackageName, packument: &Packument, base: &str, time: bool
 pub(crate) fn manifest(
     name: &PackageName,
     release: &Release,
-    base: &str,
+    view: &View<'_>,
     fields: Option<&[&str]>,
 ) -> Vec<u8> {
     let mut out = Vec::with_capacity(release.manifest.len() + 128);
     let mut object = ObjectWriter::begin(&mut out);
     for (key, value) in &Members::parse(&release.manifest).unwrap_or_default().0 {
         match key.as_ref() {
-            "dist" => object.raw("dist", &dist(name, &release.version, value.get().as_bytes(), base)),
+            "dist" => object.raw("dist", &dist(name, &release.version, value.get().as_bytes(), view)),
             // Old data has `false` and empty texts, which pnpm would print.
             "deprecated" if is_message(value.get()) => object.raw(key, value.get().as_bytes()),
             // Only ever true; npm asks for the tarball if the other is missing.
             "hasInstallScript" if value.get() != "true" => {}
             "deprecated" | "readme" | "_attachments" | "_sr" => {}
+            // pnpm and deno rank versions by how they were published, and read no more of this here.
+            "_npmUser" if fields.is_some() => {
+                if let Some(trust) = trust(value.get().as_bytes()) {
+                    object.raw("_npmUser", &trust);
+                }
+            }
             key if fields.is_none_or(|fields| fields.contains(&key)) => {
                 object.raw(key, value.get().as_bytes());
             }
@@ -205,22 +231,50 @@ pub(crate) fn manifest(
     out
 }
 
+/// `_npmUser` with nothing but how the version was published; `None` if it was in the ordinary way.
+fn trust(user: &[u8]) -> Option<Vec<u8>> {
+    let members = Members::parse(user)?;
+    let shown = ["trustedPublisher", "approver"];
+    let shown: Vec<_> = shown.iter().filter_map(|key| Some((key, members.get(key)?))).collect();
+    if shown.is_empty() {
+        return None;
+    }
+    let mut out = Vec::new();
+    let mut object = ObjectWriter::begin(&mut out);
+    for (key, value) in shown {
+        object.raw(key, value.get().as_bytes());
+    }
+    object.end();
+    Some(out)
+}
+
 fn is_message(value: &str) -> bool {
     serde_json::from_str::<String>(value).is_ok_and(|message| !message.is_empty())
 }
 
-fn dist(name: &PackageName, version: &str, dist: &[u8], base: &str) -> Vec<u8> {
+fn dist(name: &PackageName, version: &str, dist: &[u8], view: &View<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(dist.len() + 64);
     let mut object = ObjectWriter::begin(&mut out);
-    for (key, value) in &Members::parse(dist).unwrap_or_default().0 {
+    let members = Members::parse(dist).unwrap_or_default();
+    if let Some(signer) = view.signer.filter(|_| !members.has("signatures"))
+        && let Some(integrity) = members.text("integrity")
+        && let Ok(signatures) = signer.signatures(name, version, &integrity)
+    {
+        object.raw("signatures", &signatures);
+    }
+    for (key, value) in &members.0 {
         match key.as_ref() {
             "tarball" => {}
+            // Data of another program may have an empty place for them.
+            "signatures" if view.signer.is_some() && !members.has("signatures") => {}
             // npm takes the path alone, from the origin: another registry's would miss our base path.
-            "attestations" => object.raw(key, &attestations(name, version, value.get().as_bytes(), base)),
+            "attestations" => {
+                object.raw(key, &attestations(name, version, value.get().as_bytes(), view.base))
+            }
             _ => object.raw(key, value.get().as_bytes()),
         }
     }
-    object.member("tarball", &tarball_url(name, version, base));
+    object.member("tarball", &tarball_url(name, version, view.base));
     object.end();
     out
 }

@@ -2,7 +2,10 @@
 
 use super::error::not_found;
 use super::name::PackageName;
-use super::{Npm, audit, download, login, manage, publish, read, search, tokens};
+use super::{
+    Npm, attestations, audit, batch, download, login, manage, publish, read, search, signing, stage, stars,
+    tokens,
+};
 use crate::protocols::prelude::*;
 
 /// A request that is understood.
@@ -34,11 +37,24 @@ enum Route<'a> {
     Search,
     AuditBulk,
     AuditQuick,
+    Keys,
+    Attestations(&'a str, &'a str),
+    StarredByUser,
+    PublishBatch,
+    Stage(&'a str),
+    ListStaged,
+    Staged(&'a str),
+    StagedTarball(&'a str),
+    ApproveStaged(&'a str),
+    RejectStaged(&'a str),
 }
 
 /// Answers a request.
 pub(crate) async fn dispatch(npm: &Npm, cx: &Cx, path: &Segments, request: Request) -> Result<Response> {
-    let parts = Parts::of(path.parts());
+    let parts = Parts::of(path_of(cx, &request.method, path.parts()));
+    if request.method == Method::OPTIONS {
+        return options(npm, &parts);
+    }
     let Some(route) = route(&request.method, &parts) else { return Err(no_route(&request.method, &parts)) };
     // Nothing can be stored under a name that is none; for a reader it just isn't there.
     let name = |text: &str| {
@@ -50,7 +66,7 @@ pub(crate) async fn dispatch(npm: &Npm, cx: &Cx, path: &Segments, request: Reque
     match route {
         Route::Packument(pkg) => read::get_packument(npm, cx, &name(pkg)?, &request).await,
         Route::PutPackage(pkg) => publish::put_package(npm, cx, &name(pkg)?, request).await,
-        Route::Version(pkg, version) => read::get_version(cx, &name(pkg)?, version).await,
+        Route::Version(pkg, version) => read::get_version(npm, cx, &name(pkg)?, version).await,
         Route::Tarball(pkg, file) => download::get_tarball(cx, &name(pkg)?, file, &request).await,
         Route::PutRevision(pkg, rev) => manage::put_revision(npm, cx, &name(pkg)?, rev, request).await,
         Route::DeletePackage(pkg, rev) => manage::unpublish_package(cx, &name(pkg)?, rev).await,
@@ -72,9 +88,30 @@ pub(crate) async fn dispatch(npm: &Npm, cx: &Cx, path: &Segments, request: Reque
         Route::CreateToken => tokens::create(npm, cx, request).await,
         Route::DeleteToken(key) => tokens::delete(cx, key, &request).await,
         Route::Search => search::search(cx, &request).await,
-        Route::AuditBulk => audit::bulk(request).await,
-        Route::AuditQuick => audit::quick(request).await,
+        Route::AuditBulk => audit::bulk(npm, cx, request).await,
+        Route::AuditQuick => audit::quick(npm, cx, request).await,
+        Route::Keys => signing::get_keys(&npm.signing, cx).await,
+        Route::Attestations(pkg, version) => attestations::get(cx, &name(pkg)?, version, &request).await,
+        Route::StarredByUser => stars::starred_by_user(cx, &request).await,
+        Route::PublishBatch => batch::publish_all(npm, cx, request).await,
+        Route::Stage(pkg) => stage::stage(npm, cx, &name(pkg)?, request).await,
+        Route::ListStaged => stage::list(cx, &request).await,
+        Route::Staged(id) => stage::get(cx, id).await,
+        Route::StagedTarball(id) => stage::get_tarball(cx, id, &request).await,
+        Route::ApproveStaged(id) => stage::approve(npm, cx, id).await,
+        Route::RejectStaged(id) => stage::reject(cx, id).await,
     }
+}
+
+/// The path, without the base path once more: npm 6 puts the whole path of a tarball's URL behind the registry's, to delete it.
+fn path_of<'a>(cx: &Cx, method: &Method, parts: &'a [String]) -> &'a [String] {
+    if method != Method::DELETE || route(method, &Parts::of(parts)).is_some() {
+        return parts;
+    }
+    let base = Segments::parse(&cx.mount.prefix).ok();
+    let rest = base.as_ref().and_then(|base| parts.strip_prefix(base.parts()));
+    rest.filter(|rest| matches!(route(method, &Parts::of(rest)), Some(Route::DeleteTarball(..))))
+        .unwrap_or(parts)
 }
 
 fn route<'a>(method: &Method, parts: &'a Parts<'a>) -> Option<Route<'a>> {
@@ -123,8 +160,37 @@ fn route<'a>(method: &Method, parts: &'a Parts<'a>) -> Option<Route<'a>> {
             POST,
             ["-", "npm", "v1", "security", "audits"] | ["-", "npm", "v1", "security", "audits", "quick"],
         ) => Route::AuditQuick,
+        (GET, ["-", "npm", "v1", "keys"]) => Route::Keys,
+        (GET, ["-", "npm", "v1", "attestations", "pkg"]) => {
+            let (pkg, version) = pkg.rsplit_once('@').filter(|(pkg, _)| !pkg.is_empty())?;
+            Route::Attestations(pkg, version)
+        }
+        (GET, ["-", "_view", "starredByUser"]) => Route::StarredByUser,
+        (PUT, ["-", "pnpm", "v1", "publish"]) => Route::PublishBatch,
+        (POST, ["-", "stage", "package", "pkg"]) => Route::Stage(pkg),
+        (GET, ["-", "stage"]) => Route::ListStaged,
+        (GET, ["-", "stage", id]) => Route::Staged(id),
+        (DELETE, ["-", "stage", id]) => Route::RejectStaged(id),
+        (GET, ["-", "stage", id, "tarball"]) => Route::StagedTarball(id),
+        (POST, ["-", "stage", id, "approve"]) => Route::ApproveStaged(id),
         _ => return None,
     })
+}
+
+/// `OPTIONS`: what is possible here, and what a page of another origin may send.
+fn options(npm: &Npm, parts: &Parts<'_>) -> Result<Response> {
+    let allow = allowed(parts).ok_or_else(not_found)?;
+    let response = Response::new(StatusCode::NO_CONTENT).header(header::ALLOW, format!("{allow}, OPTIONS"));
+    if !npm.cors {
+        return Ok(response);
+    }
+    Ok(response
+        .header(header::ACCESS_CONTROL_ALLOW_METHODS, allow)
+        .static_header(
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            "authorization, content-type, accept, if-none-match, npm-otp, npm-command, npm-auth-type, npm-session",
+        )
+        .static_header(header::ACCESS_CONTROL_MAX_AGE, "86400"))
 }
 
 fn couch_user(segment: &str) -> Option<&str> {
@@ -133,15 +199,17 @@ fn couch_user(segment: &str) -> Option<&str> {
 
 /// 405 for a path that has other methods, else 404. `POST /-/v1/login` must be 404: only then npm asks for a password instead.
 fn no_route(method: &Method, parts: &Parts<'_>) -> Error {
+    let Some(allow) = allowed(parts) else { return not_found() };
+    Error::new(Kind::MethodNotAllowed, format!("{method} is not possible here; {allow} is"))
+        .with_header(header::ALLOW, &allow)
+}
+
+/// The methods that a path has.
+fn allowed(parts: &Parts<'_>) -> Option<String> {
     let known = [Method::GET, Method::PUT, Method::POST, Method::DELETE];
     let allow: Vec<&str> =
         known.iter().filter(|known| route(known, parts).is_some()).map(Method::as_str).collect();
-    if allow.is_empty() {
-        return not_found();
-    }
-    let allow = allow.join(", ").replace("GET", "GET, HEAD");
-    Error::new(Kind::MethodNotAllowed, format!("{method} is not possible here; {allow} is"))
-        .with_header(header::ALLOW, &allow)
+    (!allow.is_empty()).then(|| allow.join(", ").replace("GET", "GET, HEAD"))
 }
 
 /// A path whose package name, one segment or two, stands as `pkg`.
@@ -153,15 +221,20 @@ struct Parts<'a> {
 impl<'a> Parts<'a> {
     fn of(parts: &'a [String]) -> Self {
         let all: Vec<&str> = parts.iter().map(String::as_str).collect();
+        // Below these the name comes next; below the first of them with its version behind an `@`.
+        const PREFIXES: [&[&str]; 3] =
+            [&["-", "npm", "v1", "attestations"], &["-", "stage", "package"], &["-", "package"]];
+        for prefix in PREFIXES {
+            let Some(rest) = all.strip_prefix(prefix) else { continue };
+            let (package, rest) = match rest {
+                [scope, name, rest @ ..] if scope.starts_with('@') => (format!("{scope}/{name}"), rest),
+                [name, rest @ ..] => ((*name).to_owned(), rest),
+                [] => continue,
+            };
+            let rest = prefix.iter().copied().chain(["pkg"]).chain(rest.iter().copied()).collect();
+            return Self { package, rest };
+        }
         match all.as_slice() {
-            ["-", "package", scope, name, rest @ ..] if scope.starts_with('@') => Self {
-                package: format!("{scope}/{name}"),
-                rest: ["-", "package", "pkg"].into_iter().chain(rest.iter().copied()).collect(),
-            },
-            ["-", "package", name, rest @ ..] => Self {
-                package: (*name).to_owned(),
-                rest: ["-", "package", "pkg"].into_iter().chain(rest.iter().copied()).collect(),
-            },
             [] | ["-", ..] => Self { package: String::new(), rest: all },
             [scope, name, rest @ ..] if scope.starts_with('@') => Self {
                 package: format!("{scope}/{name}"),

@@ -7,7 +7,7 @@ use super::body::{self, Coding};
 use super::decode::Gunzip;
 use super::inspect::{Inspected, Inspector};
 use super::intake::{Event, IntakeLimits, Splitter};
-use super::manifest::attachment_version;
+use super::manifest::{BUNDLE, attachment_version};
 use super::name::PackageName;
 use super::{Npm, keys};
 use crate::core::archive::{ArchiveLimits, TarGz};
@@ -27,14 +27,16 @@ pub(crate) struct Received {
     pub(crate) document: Bytes,
     /// The tarball, if there was one.
     pub(crate) tarball: Option<Tarball>,
+    /// The text of a Sigstore bundle, if it came beside the document and not in it.
+    pub(crate) bundle: Option<Bytes>,
 }
 
 /// A tarball that is stored and not visible.
 pub(crate) struct Tarball {
     /// The name that the client gave it.
     pub(crate) attachment: String,
-    /// File name it is going to have.
-    pub(crate) file: String,
+    /// File name it is going to have, if the package was known beforehand.
+    pub(crate) file: Option<String>,
     pub(crate) staged: Staged,
     /// Its bytes, while they are few enough to be in memory anyway.
     pub(crate) small: Option<Vec<Bytes>>,
@@ -50,26 +52,16 @@ pub(crate) async fn receive(
     request: &mut Request,
 ) -> Result<Received> {
     let coding = body::coding(request)?;
-    let limits = IntakeLimits {
-        document: npm.limits.packument,
-        around: npm.limits.metadata,
-        attachment: npm.limits.artifact,
-    };
-    let unpack = npm.inspect.then_some(ArchiveLimits::unpacked(npm.limits.unpacked));
-    let mut machine = Machine::new(limits, unpack, coding);
     let body = request.take_body();
     // Base64 makes four of three. Of a compressed body nothing is known.
     let expected = body.length().filter(|_| coding == Coding::Plain).map(|length| length / 4 * 3);
-    let mut sink = Sink { cx, name, expected, open: None };
+    let mut intake = Intake::new(npm, cx, Some(name), coding, expected);
     match body {
-        Body::Json(given) => {
-            let GivenJson { text, attachments } = given;
-            for (attachment, data) in attachments.into_iter().filter(|(name, _)| !name.ends_with(".sigstore"))
-            {
-                machine = given_attachment(machine, &mut sink, &attachment, data).await?;
-                machine.given = true;
+        Body::Json(GivenJson { text, attachments }) => {
+            for (attachment, data) in attachments {
+                intake = intake.given(&attachment, data).await?;
             }
-            machine = feed(machine, &mut sink, text).await?;
+            intake = intake.take(text).await?;
         }
         Body::Form(_) => {
             return Err(Error::new(Kind::UnsupportedMedia, "a package is published as JSON, not as a form"));
@@ -77,23 +69,75 @@ pub(crate) async fn receive(
         body => {
             let mut stream = body.into_stream()?;
             while let Some(chunk) = stream.next().await {
-                machine = feed(machine, &mut sink, chunk?).await?;
+                intake = intake.take(chunk?).await?;
             }
         }
     }
-    let (document, events, inside) = machine.finish()?;
-    sink.take(events).await?;
-    let tarball = match sink.open {
-        None => None,
-        Some(open) => Some(Tarball {
-            attachment: open.attachment,
-            file: open.file,
-            staged: open.writer.finish().await?,
-            small: open.small,
-            inside,
-        }),
-    };
-    Ok(Received { document, tarball })
+    intake.finish().await
+}
+
+/// One publish document on its way in.
+pub(crate) struct Intake<'a> {
+    machine: Box<Machine>,
+    sink: Sink<'a>,
+    bundle: Option<Bytes>,
+}
+
+impl<'a> Intake<'a> {
+    /// For a document of about `expected` bytes of tarball, about the package `name`, if that is known beforehand.
+    pub(crate) fn new(
+        npm: &Npm,
+        cx: &'a Cx,
+        name: Option<&'a PackageName>,
+        coding: Coding,
+        expected: Option<u64>,
+    ) -> Self {
+        let limits = IntakeLimits {
+            document: npm.limits.packument,
+            around: npm.limits.metadata,
+            attachment: npm.limits.artifact,
+        };
+        let unpack = npm.inspect.then_some(ArchiveLimits::unpacked(npm.limits.unpacked));
+        Self {
+            machine: Machine::new(limits, unpack, coding),
+            sink: Sink { cx, name, expected, open: None },
+            bundle: None,
+        }
+    }
+
+    /// The next bytes of the document.
+    pub(crate) async fn take(mut self, chunk: Bytes) -> Result<Self> {
+        self.machine = feed(self.machine, &mut self.sink, chunk).await?;
+        Ok(self)
+    }
+
+    /// An attachment that the host's adapter took out of the parsed document.
+    async fn given(mut self, attachment: &str, data: Bytes) -> Result<Self> {
+        if attachment.ends_with(BUNDLE) {
+            self.bundle = Some(data);
+            return Ok(self);
+        }
+        self.machine = given_attachment(self.machine, &mut self.sink, attachment, data).await?;
+        self.machine.given = true;
+        Ok(self)
+    }
+
+    /// The document is over.
+    pub(crate) async fn finish(mut self) -> Result<Received> {
+        let (document, events, inside) = self.machine.finish()?;
+        self.sink.take(events).await?;
+        let tarball = match self.sink.open {
+            None => None,
+            Some(open) => Some(Tarball {
+                attachment: open.attachment,
+                file: open.file,
+                staged: open.writer.finish().await?,
+                small: open.small,
+                inside,
+            }),
+        };
+        Ok(Received { document, tarball, bundle: self.bundle })
+    }
 }
 
 async fn feed(mut machine: Box<Machine>, sink: &mut Sink<'_>, mut chunk: Bytes) -> Result<Box<Machine>> {
@@ -217,14 +261,15 @@ impl Machine {
 /// Where the tarball goes.
 struct Sink<'a> {
     cx: &'a Cx,
-    name: &'a PackageName,
+    /// Without it the bytes wait in a private place.
+    name: Option<&'a PackageName>,
     expected: Option<u64>,
     open: Option<Open>,
 }
 
 struct Open {
     attachment: String,
-    file: String,
+    file: Option<String>,
     writer: Writer,
     small: Option<Vec<Bytes>>,
 }
@@ -251,19 +296,23 @@ impl Sink<'_> {
     }
 
     async fn begin(&self, attachment: String) -> Result<Open> {
-        let version = attachment_version(self.name, &attachment).ok_or_else(|| {
-            let said = super::name::printable(&attachment);
-            Error::invalid(format!("the attachment `{said}` is not called after {} and a version", self.name))
-        })?;
         let objects = &self.cx.objects;
-        let mut file = keys::tarball(self.name, &version);
+        let algorithms = [Algorithm::Sha1, Algorithm::Sha512];
+        let Some(name) = self.name else {
+            let writer = objects.writer(None, &algorithms, self.expected)?;
+            return Ok(Open { attachment, file: None, writer, small: Some(Vec::new()) });
+        };
+        let version = attachment_version(name, &attachment).ok_or_else(|| {
+            let said = super::name::printable(&attachment);
+            Error::invalid(format!("the attachment `{said}` is not called after {name} and a version"))
+        })?;
+        let mut file = keys::tarball(name, &version);
         // A large tarball can't be put elsewhere once it is found that its place is taken: look before. A small one can.
         let large = self.expected.is_none_or(|size| size > objects.capabilities().part_size);
-        if large && objects.stat(&keys::file(self.name, &file)?).await?.is_some() {
-            file = keys::other_tarball(self.name, &version);
+        if large && objects.stat(&keys::file(name, &file)?).await?.is_some() {
+            file = keys::other_tarball(name, &version);
         }
-        let key = keys::file(self.name, &file)?;
-        let writer = objects.writer(Some(&key), &[Algorithm::Sha1, Algorithm::Sha512], self.expected)?;
-        Ok(Open { attachment, file, writer, small: Some(Vec::new()) })
+        let writer = objects.writer(Some(&keys::file(name, &file)?), &algorithms, self.expected)?;
+        Ok(Open { attachment, file: Some(file), writer, small: Some(Vec::new()) })
     }
 }

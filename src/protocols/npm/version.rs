@@ -67,6 +67,16 @@ pub(crate) fn max_satisfying<'a>(
     best.map(|(text, _)| text)
 }
 
+/// Whether any of the versions lies in a range. Prereleases count: a vulnerable one is vulnerable.
+pub(crate) fn any_in<'a>(range: &str, mut versions: impl Iterator<Item = &'a str>) -> bool {
+    let wanted = (range.len() <= 4096).then(|| nodejs_semver::Range::parse(range).ok()).flatten();
+    let Some(wanted) = wanted else { return false };
+    versions.any(|text| {
+        nodejs_semver::Version::parse(text)
+            .is_ok_and(|version| range.trim() == "*" || wanted.satisfies_with_prerelease(&version, true))
+    })
+}
+
 /// The highest version, releases before prereleases: where `latest` goes when its version is taken away.
 pub(crate) fn highest<'a>(versions: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     versions

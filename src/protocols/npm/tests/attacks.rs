@@ -11,12 +11,12 @@ use crate::core::error::{Error, Kind};
 
 /// Sends a body that must be refused, and sees that nothing is left of it.
 async fn refused(registry: &TestRegistry, what: &str, request: TestRequest, status: u16, says: &str) {
-    let before = registry.keys(true).await;
+    let before = all_keys(registry).await;
     let answer = registry.send(request).await;
     assert_eq!(answer.status, status, "{what}: {}", answer.text());
     let error = error_of(&answer);
     assert!(error.contains(says), "{what}: {error}");
-    assert_eq!(registry.keys(true).await, before, "{what}");
+    assert_eq!(all_keys(registry).await, before, "{what}");
 }
 
 fn put(body: &Value) -> TestRequest {
@@ -132,7 +132,7 @@ async fn documents_that_contradict_themselves() {
         )
         .await;
     }
-    assert!(registry.keys(true).await.is_empty());
+    assert!(all_keys(&registry).await.is_empty());
 }
 
 #[tokio::test]
@@ -256,7 +256,7 @@ async fn names_and_paths() {
     }
     let three = registry.send(TestRequest::put("/npm/@a/b/c").json(&json!({}))).await;
     assert_eq!(three.status, 405);
-    assert!(registry.keys(true).await.is_empty());
+    assert!(all_keys(&registry).await.is_empty());
     // Two packages, one name but for its case.
     for name in ["JSONStream", "jsonstream"] {
         let index = format!(

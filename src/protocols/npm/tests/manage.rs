@@ -312,3 +312,172 @@ async fn other_methods_and_paths() {
     assert_eq!(answer.status, 404);
     assert!(answer.json()["message"].is_string());
 }
+
+#[tokio::test]
+async fn stars_are_listed_by_user() {
+    let registry = TestRegistry::new().await;
+    for name in ["@acme/widget", "gadget"] {
+        publish(&registry, name, "1.0.0").await;
+    }
+    let star = |name: &str, user: &str, on: bool| {
+        TestRequest::put(&format!("/npm/{}", name.replace('/', "%2f")))
+            .token(&format!("user:{user}"))
+            .json(&json!({ "_id": name, "_rev": "1-x", "users": if on { json!({ user: true }) } else { json!({}) } }))
+    };
+    let of = async |user: &str| {
+        let path = format!("/npm/-/_view/starredByUser?key=%22{user}%22");
+        let answer = registry.send(TestRequest::get(&path)).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let rows = answer.json()["rows"].as_array().unwrap().clone();
+        rows.iter().map(|row| row["value"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    for name in ["@acme/widget", "gadget"] {
+        assert_eq!(registry.send(star(name, "bob", true)).await.status, 201);
+    }
+    assert_eq!(registry.send(star("gadget", "eve", true)).await.status, 201);
+    assert_eq!(
+        (of("bob").await, of("eve").await),
+        (vec!["@acme/widget".to_owned(), "gadget".to_owned()], vec!["gadget".to_owned()])
+    );
+    assert_eq!(registry.send(star("gadget", "bob", false)).await.status, 201);
+    assert_eq!(of("bob").await, ["@acme/widget"]);
+    assert!(of("nobody").await.is_empty());
+    assert_eq!(registry.send(TestRequest::get("/npm/-/_view/starredByUser")).await.status, 400);
+    // A package that is gone is starred by nobody.
+    let rev = editable(&registry, "@acme/widget").await["_rev"].as_str().unwrap().to_owned();
+    registry.send(delete(&format!("/npm/@acme%2fwidget/-rev/{rev}"))).await;
+    registry.send(TestRequest::get("/npm/-/_view/starredByUser?key=%22bob%22")).await;
+}
+
+fn advisory(range: &str) -> Value {
+    json!({
+        "id": 1_234, "url": "https://advisories.example.com/GHSA-aaaa-bbbb-cccc", "title": "bad thing", "severity": "critical",
+        "vulnerable_versions": range, "cwe": ["CWE-79"], "cvss": { "score": 9.8, "vectorString": null },
+    })
+}
+
+#[tokio::test]
+async fn a_known_vulnerability_is_reported() {
+    let config = json!({ "npm": { "enabled": true, "basePath": "/npm", "advisories": { "widget": [advisory("<1.2.0")] } } });
+    let registry = TestRegistry::with(config, None, None).await;
+    // The operator's list in the storage, sparsely filled in.
+    let list =
+        json!({ "gadget": [{ "vulnerable_versions": "1.x", "title": "t" }], "widget": [advisory("<1.2.0")] });
+    let key = crate::storage::Key::new("npm/advisories.json").unwrap();
+    registry
+        .store
+        .put(&key, Bytes::from(list.to_string()).into(), crate::storage::PutOptions::default())
+        .await
+        .unwrap();
+    let post = |path: &str, body: &Value| {
+        TestRequest::new(Method::POST, &format!("/npm/-/npm/v1/security/{path}")).anonymous().json(body)
+    };
+    let asked =
+        json!({ "widget": ["1.1.0", "1.2.0"], "gadget": ["1.0.1-rc.1", "2.0.0"], "other": ["1.0.0"] });
+    let answer = registry.send(post("advisories/bulk", &asked)).await.json();
+    assert_eq!(answer["widget"], json!([advisory("<1.2.0")]), "once, though it is in both lists");
+    let gadget = &answer["gadget"][0];
+    assert!(gadget["id"].is_number() && gadget["url"].is_string() && gadget["cvss"].is_object());
+    assert_eq!(gadget["severity"], "high");
+    assert_eq!(answer.as_object().unwrap().len(), 2);
+    let fine = json!({ "widget": ["1.2.0"], "gadget": ["2.0.0"], "constructor": ["1.0.0"], "x": "y" });
+    assert_eq!(registry.send(post("advisories/bulk", &fine)).await.json(), json!({}));
+
+    let tree = json!({
+        "name": "project", "version": "1.0.0", "requires": { "outer": "1" },
+        "dependencies": {
+            "outer": { "version": "1.0.0", "dependencies": { "widget": { "version": "1.1.0" } } },
+            "widget": { "version": "1.2.0", "dev": true },
+        },
+    });
+    for path in ["audits", "audits/quick"] {
+        let answer = registry.send(post(path, &tree)).await.json();
+        let found = &answer["advisories"]["1234"];
+        assert_eq!(
+            found["findings"],
+            json!([{ "version": "1.1.0", "paths": ["outer>widget"], "dev": false, "optional": false, "bundled": false }])
+        );
+        assert_eq!(
+            (&found["module_name"], &found["cwe"], &found["github_advisory_id"]),
+            (&json!("widget"), &json!("CWE-79"), &json!("GHSA-aaaa-bbbb-cccc"))
+        );
+        assert_eq!(answer["metadata"]["vulnerabilities"]["critical"], 1);
+        assert_eq!(
+            (&answer["metadata"]["totalDependencies"], &answer["metadata"]["devDependencies"]),
+            (&json!(3), &json!(1))
+        );
+        assert_eq!(answer["actions"][0]["resolves"][0]["path"], "outer>widget");
+    }
+    // A list that can't be read breaks no install.
+    registry
+        .store
+        .put(&key, Bytes::from("nonsense").into(), crate::storage::PutOptions::default())
+        .await
+        .unwrap();
+    let other = TestRegistry::with(json!({}), Some(std::sync::Arc::clone(&registry.store)), None).await;
+    assert_eq!(other.send(post("advisories/bulk", &asked)).await.json(), json!({}));
+}
+
+#[tokio::test]
+async fn browsers_may_ask() {
+    let registry = TestRegistry::new().await;
+    let preflight = TestRequest::new(Method::OPTIONS, "/npm/@acme%2fwidget").anonymous();
+    let answer = registry.send(preflight).await;
+    assert_eq!((answer.status, answer.header("allow")), (204, Some("GET, HEAD, PUT, OPTIONS")));
+    assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+    assert_eq!(answer.header("access-control-allow-methods"), Some("GET, HEAD, PUT"));
+    assert!(answer.header("access-control-allow-headers").unwrap().contains("authorization"));
+    assert!(answer.header("access-control-allow-credentials").is_none());
+    assert_eq!(registry.send(TestRequest::new(Method::OPTIONS, "/npm/-/nothing")).await.status, 404);
+    let config = json!({ "npm": { "enabled": true, "basePath": "/npm", "features": { "cors": false } } });
+    let closed = TestRegistry::with(config, None, None).await;
+    let answer = closed.send(TestRequest::new(Method::OPTIONS, "/npm/widget")).await;
+    assert_eq!((answer.status, answer.header("access-control-allow-origin")), (204, None));
+    for (method, path, allow) in [
+        (Method::PATCH, "/npm/widget/-/widget-1.0.0.tgz", "GET, HEAD"),
+        (Method::POST, "/npm/-/npm/v1/keys", "GET, HEAD"),
+        (Method::GET, "/npm/-/pnpm/v1/publish", "PUT"),
+        (Method::PUT, "/npm/-/stage", "GET, HEAD"),
+    ] {
+        let answer = registry.send(TestRequest::new(method, path)).await;
+        assert_eq!((answer.status, answer.header("allow")), (405, Some(allow)), "{path}");
+    }
+    // What npm 1 and 2 sent is no longer there.
+    for path in ["/npm/widget/-/widget-1.0.0.tgz/x", "/npm/widget/1.0.0/-tag/latest"] {
+        assert!(matches!(registry.send(TestRequest::put(path).body("{}")).await.status, 404 | 405), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn several_versions_are_unpublished_at_once() {
+    let registry = TestRegistry::new().await;
+    for version in ["1.0.0", "1.1.0", "1.2.0", "2.0.0"] {
+        publish(&registry, "widget", version).await;
+    }
+    let document = editable(&registry, "widget").await;
+    let rev = document["_rev"].as_str().unwrap().to_owned();
+    // As pnpm 12 sends it: no `_id`, and the versions' bodies are no wish.
+    let mut versions = document["versions"].clone();
+    for gone in ["1.1.0", "2.0.0"] {
+        versions.as_object_mut().unwrap().remove(gone);
+    }
+    versions["1.0.0"]["dist"] = json!({ "tarball": "http://evil.example.com" });
+    versions["1.0.0"]["deprecated"] = json!("no wish of an unpublish");
+    let body =
+        json!({ "name": "widget", "_rev": rev, "dist-tags": { "latest": "1.2.0" }, "versions": versions });
+    let put = TestRequest::put(&format!("/npm/widget/-rev/{rev}")).json(&body);
+    assert_eq!(registry.send(put).await.status, 201);
+    let after = packument(&registry, "widget").await;
+    assert_eq!(after["versions"].as_object().unwrap().keys().collect::<Vec<_>>(), ["1.0.0", "1.2.0"]);
+    assert_eq!(after["dist-tags"], json!({ "latest": "1.2.0" }));
+    assert_eq!(after["versions"]["1.0.0"], document["versions"]["1.0.0"]);
+    for gone in ["1.1.0", "2.0.0"] {
+        // npm 6 says the base path twice.
+        for base in ["/npm", "/npm/npm"] {
+            let path = format!("{base}/widget/-/widget-{gone}.tgz/-rev/{rev}");
+            assert_eq!(registry.send(delete(&path)).await.status, 200, "{path}");
+        }
+    }
+    assert_eq!(registry.keys(false).await.iter().filter(|key| key.ends_with(".tgz")).count(), 2);
+    check_whole(&registry, "widget").await;
+}

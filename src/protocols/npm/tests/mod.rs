@@ -2,12 +2,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod attacks;
+mod batch;
 mod costs;
 mod faults;
+mod large;
 mod manage;
 mod publish;
 mod races;
 mod read;
+mod signing;
+mod stage;
 mod users;
 
 use std::io::Write as _;
@@ -153,6 +157,12 @@ fn gunzip(data: &[u8]) -> Vec<u8> {
 fn keys_of(text: &str) -> Vec<String> {
     let members: super::json::Members<'_> = serde_json::from_str(text).unwrap();
     members.0.iter().map(|(key, _)| key.to_string()).collect()
+}
+
+/// Every key there is, ours too, but for the registry's signing key, which any publish may bring into being.
+async fn all_keys(registry: &TestRegistry) -> Vec<String> {
+    let keys = registry.keys(true).await;
+    keys.into_iter().filter(|key| key != "_sr/npm/signing-keys.json").collect()
 }
 
 async fn publish(registry: &TestRegistry, name: &str, version: &str) -> Package {
