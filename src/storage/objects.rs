@@ -98,7 +98,17 @@ impl Objects {
 
     /// Deletes an object; one that isn't there is fine.
     pub async fn delete(&self, key: &Key, info: &ObjectInfo) -> Result<()> {
-        self.before(Operation::Delete, key, info, None).await?;
+        self.ask_delete(key, info).await?;
+        self.delete_asked(key, info).await
+    }
+
+    /// Asks the hooks whether an object may be deleted: for who must know before the first step of several.
+    pub async fn ask_delete(&self, key: &Key, info: &ObjectInfo) -> Result<()> {
+        self.before(Operation::Delete, key, info, None).await
+    }
+
+    /// Deletes an object after [`Self::ask_delete`].
+    pub async fn delete_asked(&self, key: &Key, info: &ObjectInfo) -> Result<()> {
         let deleted = self.storage.0.store.delete(key).await;
         self.storage.0.documents.forget(key);
         deleted?;

@@ -127,6 +127,7 @@ const EXTRA_ROOMS: &[(&str, &[&str])] = &[
             "intake",
             "json",
             "manifest",
+            "query",
             "representations",
             "signing",
             "stage",

@@ -87,7 +87,7 @@ fn star(cx: &Cx, body: &Members<'_>) -> Result<Option<bool>> {
     Ok(Some(users.read::<bool>(user).unwrap_or(false)))
 }
 
-async fn set_star(cx: &Cx, name: &PackageName, on: bool) -> Result<Response> {
+pub(super) async fn set_star(cx: &Cx, name: &PackageName, on: bool) -> Result<Response> {
     let (user, now) = (cx.require_user()?.to_owned(), cx.clock.now());
     let own = user.clone();
     change(cx, name, move |packument| Ok(edit::star(packument, &own, on, now))).await?;
@@ -165,6 +165,45 @@ pub(crate) async fn put_revision(
     Ok(ok(StatusCode::CREATED))
 }
 
+/// `PUT /-/package/{pkg}/owners`, by which pnpm 12 adds one.
+pub(crate) async fn add_owner(
+    npm: &Npm,
+    cx: &Cx,
+    name: &PackageName,
+    mut request: Request,
+) -> Result<Response> {
+    access::require(cx, name, Action::Admin).await?;
+    let wanted: BTreeMap<String, String> = body::json(npm, &mut request, "the owner").await?;
+    let user = wanted.get("user").filter(|user| !user.is_empty());
+    let user = user.ok_or_else(|| Error::invalid("say whom to add: {\"user\":\"name\"}"))?;
+    if cx.auth.has_user(user).await? == Some(false) {
+        return Err(Error::not_found(format!("there is no user `{}`", name::printable(user))));
+    }
+    let (person, now) = (Person { name: user.clone(), email: String::new() }, cx.clock.now());
+    change(cx, name, move |packument| {
+        let mut people = packument.maintainers.clone();
+        if people.iter().all(|one| one.name != person.name) {
+            people.push(person.clone());
+        }
+        edit::set_maintainers(packument, &people, now)
+    })
+    .await?;
+    Ok(ok(StatusCode::CREATED))
+}
+
+/// `DELETE /-/package/{pkg}/owners/{user}`
+pub(crate) async fn remove_owner(cx: &Cx, name: &PackageName, user: &str) -> Result<Response> {
+    access::require(cx, name, Action::Admin).await?;
+    let (user, now) = (user.to_owned(), cx.clock.now());
+    change(cx, name, move |packument| {
+        let mut people = packument.maintainers.clone();
+        people.retain(|one| one.name != user);
+        edit::set_maintainers(packument, &people, now)
+    })
+    .await?;
+    Ok(ok(StatusCode::OK))
+}
+
 /// `DELETE /{pkg}/-rev/{rev}`
 pub(crate) async fn unpublish_package(cx: &Cx, name: &PackageName, rev: &str) -> Result<Response> {
     access::require(cx, name, Action::Delete).await?;
@@ -172,13 +211,32 @@ pub(crate) async fn unpublish_package(cx: &Cx, name: &PackageName, rev: &str) ->
     Ok(ok(StatusCode::OK))
 }
 
-/// First the versions go out of the packument, then their tarballs go.
+/// First the versions go out of the packument, then their tarballs go. Before either, the hooks are asked about each file: what they refuse
+/// to delete stays published.
 async fn unpublish(cx: &Cx, name: &PackageName, rev: &str, removal: Removal) -> Result<()> {
     let (rev, by, now) = (rev.to_owned(), cx.require_user()?.to_owned(), cx.clock.now());
+    let loaded: Option<Arc<Loaded<Packument>>> = cx.objects.document_revalidated(&keys::index(name)?).await?;
+    let mut trial = loaded.ok_or_else(not_found)?.document.clone();
+    if trial.is_new() {
+        return Err(not_found());
+    }
+    let (Edit::Changed(goes) | Edit::Unchanged(goes)) =
+        edit::unpublish(&mut trial, &rev, &removal, &by, now)?;
+    for tombstone in &goes {
+        for (key, info) in files_of(name, tombstone)? {
+            cx.objects.ask_delete(&key, &info).await?;
+        }
+    }
+    // At this revision nothing else can go than what was asked about.
     let gone =
         change(cx, name, move |packument| edit::unpublish(packument, &rev, &removal, &by, now)).await?;
     tracing::info!(package = name.as_str(), versions = gone.len(), "unpublished");
-    let deletions = gone.into_iter().map(|tombstone| delete_file(cx, name, tombstone));
+    let mut files = Vec::new();
+    for tombstone in &gone {
+        files.extend(files_of(name, tombstone)?);
+    }
+    let deletions =
+        files.into_iter().map(|(key, info)| async move { cx.objects.delete_asked(&key, &info).await });
     let outcomes: Vec<Result<()>> = stream::iter(deletions).buffer_unordered(DELETIONS).collect().await;
     for error in outcomes.into_iter().filter_map(Result::err) {
         // The versions are gone, which is what was asked for; the client's next request deletes the tarball again.
@@ -187,14 +245,13 @@ async fn unpublish(cx: &Cx, name: &PackageName, rev: &str, removal: Removal) -> 
     Ok(())
 }
 
-/// Deletes the tarball of a version that can never come back.
-async fn delete_file(cx: &Cx, name: &PackageName, tombstone: Tombstone) -> Result<()> {
+/// The files of a version that can never come back.
+fn files_of(name: &PackageName, tombstone: &Tombstone) -> Result<Vec<(Key, ObjectInfo)>> {
+    let noted = tombstone.file.clone().map(|file| vec![file]);
+    let files = noted.unwrap_or_else(|| keys::candidates(name, &tombstone.version));
+    let files = files.iter().chain(&tombstone.attestations);
     let info = ObjectInfo::of(name.as_str()).version(&tombstone.version);
-    let files = tombstone.file.map_or_else(|| keys::candidates(name, &tombstone.version), |file| vec![file]);
-    for file in files.into_iter().chain(tombstone.attestations) {
-        cx.objects.delete(&keys::file(name, &file)?, &info).await?;
-    }
-    Ok(())
+    files.map(|file| Ok((keys::file(name, file)?, info.clone()))).collect()
 }
 
 /// `DELETE /{pkg}/-/{file}/-rev/{rev}`: npm's second step, after the version is out of the packument.
@@ -213,8 +270,13 @@ pub(crate) async fn delete_tarball(cx: &Cx, name: &PackageName, file: &str) -> R
             format!("{name}@{version} is still published; unpublish the version"),
         ));
     }
-    let tombstone = loaded.document.tombstone(version).cloned().ok_or_else(not_found)?;
-    delete_file(cx, name, tombstone).await?;
+    let tombstone = loaded.document.tombstone(version).ok_or_else(not_found)?;
+    for (key, info) in files_of(name, tombstone)? {
+        // Usually it went with its version.
+        if cx.objects.stat(&key).await?.is_some() {
+            cx.objects.delete(&key, &info).await?;
+        }
+    }
     Ok(ok(StatusCode::OK))
 }
 

@@ -27,6 +27,7 @@ mod manifest;
 mod model;
 mod name;
 mod publish;
+mod query;
 mod read;
 mod representations;
 mod routes;

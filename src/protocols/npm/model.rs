@@ -120,7 +120,7 @@ pub(crate) struct Packument {
 impl Document for Packument {
     const CONTENT_TYPE: &'static str = "application/json";
     // What can be read at all; what may be written is `limits.packument`.
-    const LIMIT: u64 = 1 << 30;
+    const LIMIT: u64 = 256 << 20;
     const NAME: &'static str = "packument";
 
     fn parse(bytes: &Bytes) -> Result<Self> {

@@ -269,7 +269,7 @@ fn dist(name: &PackageName, version: &str, dist: &[u8], view: &View<'_>) -> Vec<
             "signatures" if view.signer.is_some() && !members.has("signatures") => {}
             // npm takes the path alone, from the origin: another registry's would miss our base path.
             "attestations" => {
-                object.raw(key, &attestations(name, version, value.get().as_bytes(), view.base))
+                object.raw(key, &attestations(name, version, value.get().as_bytes(), view.base));
             }
             _ => object.raw(key, value.get().as_bytes()),
         }

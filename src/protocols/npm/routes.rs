@@ -40,6 +40,10 @@ enum Route<'a> {
     Keys,
     Attestations(&'a str, &'a str),
     StarredByUser,
+    Star(bool),
+    Stars(Option<&'a str>),
+    AddOwner(&'a str),
+    RemoveOwner(&'a str, &'a str),
     PublishBatch,
     Stage(&'a str),
     ListStaged,
@@ -93,6 +97,10 @@ pub(crate) async fn dispatch(npm: &Npm, cx: &Cx, path: &Segments, request: Reque
         Route::Keys => signing::get_keys(&npm.signing, cx).await,
         Route::Attestations(pkg, version) => attestations::get(cx, &name(pkg)?, version, &request).await,
         Route::StarredByUser => stars::starred_by_user(cx, &request).await,
+        Route::Star(on) => stars::mark(npm, cx, on, request).await,
+        Route::Stars(user) => stars::list(cx, user).await,
+        Route::AddOwner(pkg) => manage::add_owner(npm, cx, &name(pkg)?, request).await,
+        Route::RemoveOwner(pkg, user) => manage::remove_owner(cx, &name(pkg)?, user).await,
         Route::PublishBatch => batch::publish_all(npm, cx, request).await,
         Route::Stage(pkg) => stage::stage(npm, cx, &name(pkg)?, request).await,
         Route::ListStaged => stage::list(cx, &request).await,
@@ -166,6 +174,12 @@ fn route<'a>(method: &Method, parts: &'a Parts<'a>) -> Option<Route<'a>> {
             Route::Attestations(pkg, version)
         }
         (GET, ["-", "_view", "starredByUser"]) => Route::StarredByUser,
+        (PUT, ["-", "user", "v1", "star"]) => Route::Star(true),
+        (DELETE, ["-", "user", "v1", "star"]) => Route::Star(false),
+        (GET, ["-", "user", "v1", "star"]) => Route::Stars(None),
+        (GET, ["-", "user", user, "stars"]) => Route::Stars(Some(user)),
+        (PUT, ["-", "package", "pkg", "owners"]) => Route::AddOwner(pkg),
+        (DELETE, ["-", "package", "pkg", "owners", user]) => Route::RemoveOwner(pkg, user),
         (PUT, ["-", "pnpm", "v1", "publish"]) => Route::PublishBatch,
         (POST, ["-", "stage", "package", "pkg"]) => Route::Stage(pkg),
         (GET, ["-", "stage"]) => Route::ListStaged,
@@ -212,6 +226,10 @@ fn allowed(parts: &Parts<'_>) -> Option<String> {
     (!allow.is_empty()).then(|| allow.join(", ").replace("GET", "GET, HEAD"))
 }
 
+/// Below these the name of a package comes next; below the first of them with its version behind an `@`.
+const PREFIXES: [&[&str]; 3] =
+    [&["-", "npm", "v1", "attestations"], &["-", "stage", "package"], &["-", "package"]];
+
 /// A path whose package name, one segment or two, stands as `pkg`.
 struct Parts<'a> {
     package: String,
@@ -221,9 +239,6 @@ struct Parts<'a> {
 impl<'a> Parts<'a> {
     fn of(parts: &'a [String]) -> Self {
         let all: Vec<&str> = parts.iter().map(String::as_str).collect();
-        // Below these the name comes next; below the first of them with its version behind an `@`.
-        const PREFIXES: [&[&str]; 3] =
-            [&["-", "npm", "v1", "attestations"], &["-", "stage", "package"], &["-", "package"]];
         for prefix in PREFIXES {
             let Some(rest) = all.strip_prefix(prefix) else { continue };
             let (package, rest) = match rest {

@@ -13,6 +13,7 @@ use super::json::Members;
 use super::keys;
 use super::model::Person;
 use super::name::PackageName;
+use super::query::Query;
 use crate::protocols::prelude::*;
 
 /// Most names that are looked at.
@@ -21,9 +22,8 @@ const NAMES: usize = 20_000;
 const MATCHES: usize = 500;
 /// Packuments read at the same time.
 const READS: usize = 16;
-/// Longest text, and most words of it.
+/// Longest text.
 const MAX_TEXT: usize = 512;
-const MAX_WORDS: usize = 16;
 
 /// Answers a search. Only packages that the caller may read are in it, and are counted.
 pub(crate) async fn search(cx: &Cx, request: &Request) -> Result<Response> {
@@ -33,16 +33,17 @@ pub(crate) async fn search(cx: &Cx, request: &Request) -> Result<Response> {
     }
     let number = |name: &str| request.query.get(name).and_then(|text| text.parse::<usize>().ok());
     let (size, from) = (number("size").unwrap_or(20).min(250), number("from").unwrap_or(0));
-    let words = words(text);
+    let query = Query::parse(text);
     let (names, mut incomplete) = list(cx).await?;
     let mut matching: Vec<_> =
-        names.into_iter().filter_map(|name| Some((Reverse(rank(&name, &words)?), name))).collect();
+        names.into_iter().filter_map(|name| Some((Reverse(rank(&name, &query)?), name))).collect();
     matching.sort();
     incomplete |= matching.len() > MATCHES;
     matching.truncate(MATCHES);
     let reads = matching.into_iter().map(|(_, name)| found(cx, name));
     let found: Vec<Result<Option<Value>>> = stream::iter(reads).buffered(READS).collect().await;
     let found: Vec<Value> = found.into_iter().filter_map(Result::transpose).collect::<Result<_>>()?;
+    let found: Vec<Value> = found.into_iter().filter(|one| query.accepts(one)).collect();
     let total = found.len();
     let objects: Vec<Value> = found.into_iter().skip(from).take(size).collect();
     let mut answer = json!({ "objects": objects, "total": total, "time": cx.clock.now().http_date() });
@@ -52,24 +53,21 @@ pub(crate) async fn search(cx: &Cx, request: &Request) -> Result<Response> {
     Ok(Response::json(StatusCode::OK, &answer).static_header(header::CACHE_CONTROL, "private, no-cache"))
 }
 
-/// The words to look for, in lower case. `scope:acme` means names of that scope; other qualifiers are words like any.
-fn words(text: &str) -> Vec<String> {
-    text.split_whitespace().take(MAX_WORDS).map(str::to_lowercase).collect()
-}
-
 /// How well a name fits: exact, beginning, anywhere; `None` if a word is not in it.
-fn rank(name: &PackageName, words: &[String]) -> Option<u8> {
+fn rank(name: &PackageName, query: &Query) -> Option<u8> {
+    if let Some(scope) = &query.scope
+        && !name.scope().is_some_and(|own| own.eq_ignore_ascii_case(scope))
+    {
+        return None;
+    }
     let lower = name.as_str().to_lowercase();
     let unscoped = lower.split_once('/').map_or(lower.as_str(), |(_, name)| name);
     let mut rank = 3;
-    for word in words {
-        let fits = if let Some(scope) = word.strip_prefix("scope:") {
-            name.scope()
-                .is_some_and(|own| own.eq_ignore_ascii_case(scope.trim_start_matches('@')))
-                .then_some(3)
-        } else if *word == lower || *word == unscoped {
+    for word in &query.words {
+        let begins = lower.starts_with(word.as_str()) || unscoped.starts_with(word.as_str());
+        let fits = if query.boost_exact && (*word == lower || *word == unscoped) {
             Some(3)
-        } else if lower.starts_with(word.as_str()) || unscoped.starts_with(word.as_str()) {
+        } else if begins {
             Some(2)
         } else {
             lower.contains(word.as_str()).then_some(1)
@@ -156,7 +154,10 @@ async fn found(cx: &Cx, name: PackageName) -> Result<Option<Value>> {
         "package": package,
         "score": { "final": 1.0, "detail": { "quality": 1.0, "popularity": 1.0, "maintenance": 1.0 } },
         "searchScore": 1.0,
-        "flags": { "unstable": latest.version.starts_with("0."), "insecure": 0 },
+        "flags": {
+            "unstable": latest.version.starts_with("0."), "insecure": 0,
+            "deprecated": members.text("deprecated").is_some_and(|text| !text.is_empty()),
+        },
         "updated": packument.modified(),
     })))
 }
@@ -187,7 +188,7 @@ mod tests {
     #[test]
     fn ranks() {
         let name = PackageName::parse("@acme/left-pad").unwrap();
-        let rank = |text: &str| rank(&name, &words(text));
+        let rank = |text: &str| rank(&name, &Query::parse(text));
         assert_eq!(rank(""), Some(3));
         assert_eq!(rank("left-pad"), Some(3));
         assert_eq!(rank("LEFT"), Some(2));

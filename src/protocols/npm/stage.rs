@@ -187,7 +187,8 @@ async fn load(cx: &Cx, id: &str) -> Result<(PackageName, Record)> {
     if !cx.allows(&access::package(cx, &name), Action::Write, None).await? {
         return Err(not_found());
     }
-    let loaded: Option<Arc<Loaded<Packument>>> = cx.objects.document(&keys::index(&name)?).await?;
+    let loaded: Option<Arc<Loaded<Packument>>> =
+        cx.objects.document_revalidated(&keys::index(&name)?).await?;
     let reservation =
         loaded.as_ref().and_then(|loaded| loaded.document.notes.staged.get(&record.release.version));
     let waits = reservation
@@ -249,7 +250,10 @@ pub(crate) async fn approve(npm: &Npm, cx: &Cx, id: &str) -> Result<Response> {
     let change = move |packument: &mut Packument| edit::approve(packument, &release, &own);
     let (Published::New(rev) | Published::Again(rev, _)) =
         cx.objects.update(&keys::index(&name)?, &info, change).await?;
-    remove(cx, &name, &record, false).await?;
+    if let Err(error) = remove(cx, &name, &record, false).await {
+        // The version is published, which is what was asked for; the record counts for nothing any more.
+        tracing::warn!(package = name.as_str(), "a staged version's record stays: {}", error.message());
+    }
     tracing::info!(package = name.as_str(), version = record.release.version, "approved");
     let answer = json!({
         "ok": true, "success": true, "id": name.as_str(), "version": record.release.version, "rev": rev,

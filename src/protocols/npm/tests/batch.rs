@@ -65,7 +65,14 @@ async fn one_that_is_refused_takes_all_with_it() {
     nameless.as_object_mut().unwrap().remove("name");
     let mut bare = Package::new("bare", "1.0.0").body();
     bare["_attachments"] = json!({});
+    let mut traversing = Package::new("traversing", "1.0.0").body();
+    let attachment = traversing["_attachments"]["traversing-1.0.0.tgz"].take();
+    traversing["_attachments"] = json!({ "../../../traversing-1.0.0.tgz": attachment });
+    let mut polluting = Package::new("polluting", "1.0.0").body();
+    polluting["dist-tags"] = json!({ "constructor": "1.0.0" });
     for (status, bodies) in [
+        (400, vec![good(), traversing]),
+        (400, vec![good(), polluting]),
         (403, vec![good(), Package::new("taken", "1.0.0").file("x", "y").body()]),
         (400, vec![good(), broken]),
         (400, vec![good(), nameless]),

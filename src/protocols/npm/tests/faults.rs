@@ -80,6 +80,68 @@ async fn a_publish_in_parts() {
 }
 
 #[tokio::test]
+async fn a_batch() {
+    let packages = [Package::new("widget", "1.0.0"), Package::new("gadget", "1.0.0")];
+    let bodies: Vec<Value> = packages.iter().map(Package::body).collect();
+    let put = || TestRequest::put("/npm/-/pnpm/v1/publish").json(&json!({ "packages": bodies }));
+    for fault in FAULTS {
+        for call in 0..64 {
+            let bench = Bench::new(1 << 20).await;
+            publish(&bench.registry, "widget", "0.1.0").await;
+            let start = bench.faulty.calls();
+            bench.faulty.fail_at(start + call, *fault);
+            let answer = bench.registry.send(put()).await;
+            let used = bench.faulty.calls() - start;
+            bench.faulty.heal();
+            let what = format!("{fault:?} at call {call}: {}", answer.text());
+            assert!(answer.status == 201 || answer.status >= 500, "{what}");
+            let fresh = bench.fresh().await;
+            check_whole(&fresh, "widget").await;
+            let again = fresh.send(put()).await;
+            assert_eq!(again.status, 201, "{what}: {}", again.text());
+            for package in &packages {
+                check_whole(&fresh, &package.name).await;
+                assert!(packument(&fresh, &package.name).await["versions"].get("1.0.0").is_some(), "{what}");
+            }
+            if used <= call {
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_approval() {
+    for fault in FAULTS {
+        for call in 0..64 {
+            let bench = Bench::new(1 << 20).await;
+            publish(&bench.registry, "widget", "0.1.0").await;
+            let stage = TestRequest::new(http::Method::POST, "/npm/-/stage/package/widget");
+            let staged = bench.registry.send(stage.json(&Package::new("widget", "1.0.0").body())).await;
+            let id = staged.json()["stageId"].as_str().unwrap().to_owned();
+            let approve = || TestRequest::new(http::Method::POST, &format!("/npm/-/stage/{id}/approve"));
+            let start = bench.faulty.calls();
+            bench.faulty.fail_at(start + call, *fault);
+            let answer = bench.registry.send(approve()).await;
+            let used = bench.faulty.calls() - start;
+            bench.faulty.heal();
+            let what = format!("{fault:?} at call {call}: {}", answer.text());
+            assert!(answer.status == 201 || answer.status >= 500, "{what}");
+            let fresh = bench.fresh().await;
+            check_whole(&fresh, "widget").await;
+            let there = packument(&fresh, "widget").await["versions"].get("1.0.0").is_some();
+            let again = fresh.send(approve()).await;
+            assert_eq!(again.status, if there { 404 } else { 201 }, "{what}: {}", again.text());
+            assert!(packument(&fresh, "widget").await["versions"].get("1.0.0").is_some(), "{what}");
+            check_whole(&fresh, "widget").await;
+            if used <= call {
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_unpublish() {
     for fault in FAULTS {
         for call in 0..16 {
@@ -135,5 +197,45 @@ async fn a_denied_publish_leaves_nothing_behind() {
         let answer = registry.send(Package::new("widget", "1.0.0").put()).await;
         assert_eq!((answer.status, error_of(&answer).as_str()), (403, "over quota"), "{what}");
         assert!(all_keys(&registry).await.is_empty(), "{what}");
+    }
+}
+
+/// Keeps every tarball, and counts how often it was asked.
+#[derive(Default)]
+struct Keep(std::sync::atomic::AtomicUsize, bool);
+
+#[async_trait]
+impl Hooks for Keep {
+    async fn before_delete(&self, context: &HookContext) -> Verdict {
+        assert_eq!(context.info.package_name.as_deref(), Some("widget"));
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        if self.1 { Verdict::Denied(Some("under legal hold".to_owned())) } else { Verdict::Allowed }
+    }
+}
+
+#[tokio::test]
+async fn a_denied_deletion_leaves_the_version_published() {
+    for held in [true, false] {
+        let keep = Arc::new(Keep(std::sync::atomic::AtomicUsize::new(0), held));
+        let registry = TestRegistry::with(json!({}), None, Some(Arc::clone(&keep) as Arc<dyn Hooks>)).await;
+        for version in ["1.0.0", "1.1.0"] {
+            publish(&registry, "widget", version).await;
+        }
+        let mut sent = registry.send(TestRequest::get("/npm/widget?write=true")).await.json();
+        let rev = sent["_rev"].as_str().unwrap().to_owned();
+        sent["versions"].as_object_mut().unwrap().remove("1.1.0");
+        let answer = registry.send(TestRequest::put(&format!("/npm/widget/-rev/{rev}")).json(&sent)).await;
+        if held {
+            assert_eq!((answer.status, error_of(&answer).as_str()), (403, "under legal hold"));
+            let whole = TestRequest::new(http::Method::DELETE, &format!("/npm/widget/-rev/{rev}"));
+            assert_eq!(registry.send(whole).await.status, 403);
+            assert_eq!(packument(&registry, "widget").await["versions"].as_object().unwrap().len(), 2);
+            check_whole(&registry, "widget").await;
+            continue;
+        }
+        assert_eq!(answer.status, 201);
+        let second = TestRequest::new(http::Method::DELETE, "/npm/widget/-/widget-1.1.0.tgz/-rev/x");
+        assert_eq!(registry.send(second).await.status, 200);
+        assert_eq!(keep.0.load(std::sync::atomic::Ordering::SeqCst), 1, "asked once about the one file");
     }
 }

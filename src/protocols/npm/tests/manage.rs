@@ -272,6 +272,10 @@ async fn search_says_what_is_there() {
     let page = search("text=&size=1&from=1").await;
     assert_eq!((names(&page).len(), &page["total"]), (1, &json!(4)));
     assert_eq!(names(&search("text=scope:acme").await), ["@acme/other", "@acme/pad"]);
+    assert_eq!(names(&search("text=pad+author:bob").await), ["left-pad"]);
+    assert_eq!(names(&search("text=keywords:pad").await), ["left-pad"]);
+    assert_eq!(search("text=maintainer:admin+not:deprecated").await["total"], 4);
+    assert_eq!(search("text=is:unstable").await["total"], 0);
     assert_eq!(search("text=nothing").await["total"], 0);
     let long = registry.send(TestRequest::get(&format!("/npm/-/v1/search?text={}", "x".repeat(600)))).await;
     assert_eq!(long.status, 400);
@@ -478,6 +482,43 @@ async fn several_versions_are_unpublished_at_once() {
             assert_eq!(registry.send(delete(&path)).await.status, 200, "{path}");
         }
     }
-    assert_eq!(registry.keys(false).await.iter().filter(|key| key.ends_with(".tgz")).count(), 2);
+    assert_eq!(registry.keys(false).await.iter().filter(|key| key.contains(".tgz")).count(), 2);
     check_whole(&registry, "widget").await;
+}
+
+#[tokio::test]
+async fn owners_and_stars_as_pnpm_12_sets_them() {
+    let registry = TestRegistry::new().await;
+    publish(&registry, "@acme/widget", "1.0.0").await;
+    let owners = "/npm/-/package/@acme%2fwidget/owners";
+    let add = |user: &str| TestRequest::put(owners).json(&json!({ "user": user }));
+    for _ in 0..2 {
+        assert_eq!(registry.send(add("bob")).await.status, 201);
+    }
+    let names = async || {
+        let people = packument(&registry, "@acme/widget").await["maintainers"].as_array().unwrap().clone();
+        people.iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names().await, ["admin", "bob"]);
+    assert_eq!(registry.send(add("eve").token("user:eve")).await.status, 403);
+    assert_eq!(registry.send(TestRequest::put(owners).json(&json!({}))).await.status, 400);
+    assert_eq!(registry.send(delete(&format!("{owners}/bob"))).await.status, 200);
+    assert_eq!(registry.send(delete(&format!("{owners}/admin"))).await.status, 400);
+    assert_eq!(names().await, ["admin"]);
+
+    let star = |method: Method, name: &str, token: &str| {
+        TestRequest::new(method, "/npm/-/user/v1/star")
+            .token(token)
+            .json(&json!({ "name": name, "package": name }))
+    };
+    assert_eq!(registry.send(star(Method::PUT, "@acme/widget", "user:bob")).await.status, 201);
+    assert_eq!(registry.send(star(Method::PUT, "@acme/widget", "reader")).await.status, 403);
+    assert_eq!(registry.send(star(Method::PUT, "nothing", "user:bob")).await.status, 404);
+    assert_eq!(registry.send(star(Method::PUT, "@acme/widget", "x").anonymous()).await.status, 401);
+    for path in ["/npm/-/user/v1/star", "/npm/-/user/bob/stars"] {
+        let answer = registry.send(TestRequest::get(path).token("user:bob")).await;
+        assert_eq!(answer.json(), json!(["@acme/widget"]), "{path}");
+    }
+    assert_eq!(registry.send(star(Method::DELETE, "@acme/widget", "user:bob")).await.status, 201);
+    assert_eq!(registry.send(TestRequest::get("/npm/-/user/bob/stars")).await.json(), json!([]));
 }

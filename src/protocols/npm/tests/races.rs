@@ -104,3 +104,50 @@ async fn an_unpublish_never_takes_what_it_did_not_see() {
         check_whole(&fresh, "widget").await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_a_publish_and_many_approvals_one_version_comes_out() {
+    for _ in 0..10 {
+        let registries = four().await;
+        publish(&registries[0], "widget", "1.0.0").await;
+        let stage = TestRequest::new(http::Method::POST, "/npm/-/stage/package/widget");
+        let staged = registries[0].send(stage.json(&Package::new("widget", "1.1.0").body())).await;
+        let id = staged.json()["stageId"].as_str().unwrap().to_owned();
+        let approve = || TestRequest::new(http::Method::POST, &format!("/npm/-/stage/{id}/approve"));
+        let other = Package::new("widget", "1.1.0").file("other", "x");
+        let requests = vec![approve(), other.put(), approve(), approve()];
+        let answers = at_once(&registries, requests).await;
+        assert_eq!(answers[1].status, 403, "{}", answers[1].text());
+        let approved = [0, 2, 3].iter().filter(|at| answers[**at].status == 201).count();
+        assert!(approved >= 1, "{}", answers[0].text());
+        let fresh = TestRegistry::with(json!({}), Some(Arc::clone(&registries[0].store)), None).await;
+        assert!(packument(&fresh, "widget").await["versions"].get("1.1.0").is_some());
+        check_whole(&fresh, "widget").await;
+        let keys = fresh.keys(false).await;
+        assert_eq!(keys.iter().filter(|key| key.contains(".tgz")).count(), 2, "{keys:?}");
+        assert!(!keys.iter().any(|key| key.starts_with("npm/staged/")), "{keys:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_batches_that_share_a_version_one_wins_and_the_rest_leave_nothing() {
+    for _ in 0..10 {
+        let registries = four().await;
+        let batch = |at: usize| {
+            let own = Package::new(&format!("own-{at}"), "1.0.0").body();
+            let shared = Package::new("shared", "1.0.0").file("which", format!("{at}")).body();
+            TestRequest::put("/npm/-/pnpm/v1/publish").json(&json!({ "packages": [own, shared] }))
+        };
+        let answers = at_once(&registries, (0..4).map(batch).collect()).await;
+        let mut statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+        statuses.sort_unstable();
+        assert_eq!(statuses, [201, 403, 403, 403]);
+        let fresh = TestRegistry::with(json!({}), Some(Arc::clone(&registries[0].store)), None).await;
+        check_whole(&fresh, "shared").await;
+        for (at, answer) in answers.iter().enumerate() {
+            let status = fresh.send(TestRequest::get(&format!("/npm/own-{at}"))).await.status;
+            assert_eq!(status, if answer.status == 201 { 200 } else { 404 }, "{at}");
+        }
+        assert_eq!(fresh.keys(false).await.iter().filter(|key| key.contains(".tgz")).count(), 2);
+    }
+}
