@@ -235,7 +235,7 @@ async fn a_mount_takes_only_what_the_caller_may_pull() {
     let bearer = token(&registry, ask(&["repository:mine:pull,push"]).basic("ann", "right")).await;
     let catalog = token(&registry, ask(&["registry:catalog:*"]).basic("ann", "right")).await;
     let list = registry.send(get("/v2/_catalog").token(&catalog)).await.json();
-    assert_eq!(list, json!({ "repositories": [] }));
+    assert_eq!(list, json!({ "repositories": ["secret/app"] }), "what its user may pull");
     for query in [format!("mount={digest}&from=secret/app"), format!("mount={digest}")] {
         let answer = registry.send(post(&format!("/v2/mine/blobs/uploads/?{query}")).token(&bearer)).await;
         assert_eq!(answer.status, 202, "{query}");
