@@ -14,12 +14,24 @@ pub(crate) enum Coding {
 
 /// The request's `Content-Encoding`: npm and bun gzip what they send to audits; one layer is enough for anybody.
 pub(crate) fn coding(request: &Request) -> Result<Coding> {
+    if is_decoded(&request.body) {
+        return Ok(Coding::Plain);
+    }
     match request.header(header::CONTENT_ENCODING).map(|text| text.trim().to_ascii_lowercase()).as_deref() {
         None | Some("" | "identity") => Ok(Coding::Plain),
-        // What a host has parsed it has also decoded.
-        Some("gzip" | "x-gzip") if request.body.is_parsed() => Ok(Coding::Plain),
         Some("gzip" | "x-gzip") => Ok(Coding::Gzip),
         Some(_) => Err(Error::new(Kind::UnsupportedMedia, "only Content-Encoding: gzip is understood")),
+    }
+}
+
+/// Whether a body parser of the host was there first. It leaves the header as it was (`express.raw()` does), but no coding begins as JSON does.
+fn is_decoded(body: &Body) -> bool {
+    match body {
+        Body::Bytes(bytes) => bytes
+            .iter()
+            .find(|byte| !byte.is_ascii_whitespace())
+            .is_some_and(|first| matches!(first, b'{' | b'[' | b'"')),
+        other => other.is_parsed(),
     }
 }
 

@@ -129,6 +129,8 @@ async fn every_clients_body_is_taken_in_every_form() {
             ("small pieces", None, in_pieces(text.as_bytes(), 3)),
             ("large pieces", None, in_pieces(text.as_bytes(), 5000)),
             ("gzip", Some("gzip"), gzip(text.as_bytes()).into()),
+            ("gzip that the host has undone", Some("gzip"), Body::from(Bytes::from(text.clone()))),
+            ("another coding that the host has undone", Some("br"), Body::from(Bytes::from(text.clone()))),
             ("gzip pieces", Some("gzip"), in_pieces(&gzip(text.as_bytes()), 7)),
             ("parsed", None, Body::Json(GivenJson { text: text.clone().into(), attachments: Vec::new() })),
         ];
