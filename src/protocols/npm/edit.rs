@@ -427,7 +427,7 @@ fn repair_tags(packument: &mut Packument, removal: &Removal) {
 }
 
 /// 409 in the words of `CouchDB`.
-fn conflict() -> Error {
+pub(crate) fn conflict() -> Error {
     Error::new(
         Kind::Conflict,
         "Document update conflict: the package has changed meanwhile; run the command again",

@@ -150,7 +150,23 @@ pub(crate) async fn put_revision(
         let people: Vec<Person> = body
             .read("maintainers")
             .ok_or_else(|| Error::invalid("the document has neither versions nor maintainers"))?;
-        change(cx, name, move |packument| edit::set_maintainers(packument, &people, now)).await?;
+        let rev = rev.to_owned();
+        change(cx, name, move |packument| {
+            let mut wanted = people.clone();
+            if people.is_empty() {
+                // Refused below, whatever it was made from.
+            } else if rev == "undefined" {
+                // Yarn 1 reads the abbreviated form, which has neither revision nor owners: the list has whom it adds, and nobody else.
+                let others =
+                    packument.maintainers.iter().filter(|one| !people.iter().any(|new| new.name == one.name));
+                wanted.splice(0..0, others.cloned());
+            } else if packument.rev != rev && packument.maintainers != people {
+                // The list was made from another one: an owner added since would be lost.
+                return Err(edit::conflict());
+            }
+            edit::set_maintainers(packument, &wanted, now)
+        })
+        .await?;
         return Ok(ok(StatusCode::CREATED));
     };
     deletion?;

@@ -180,7 +180,8 @@ fn route<'a>(method: &Method, parts: &'a Parts<'a>) -> Option<Route<'a>> {
         (GET, ["-", "user", user, "stars"]) => Route::Stars(Some(user)),
         (PUT, ["-", "package", "pkg", "owners"]) => Route::AddOwner(pkg),
         (DELETE, ["-", "package", "pkg", "owners", user]) => Route::RemoveOwner(pkg, user),
-        (PUT, ["-", "pnpm", "v1", "publish"]) => Route::PublishBatch,
+        // The one of pnpm 11, the other of pnpm 12.
+        (PUT, ["-", "pnpm", "v1", "publish"] | ["-", "pnpr", "v0", "publish"]) => Route::PublishBatch,
         (POST, ["-", "stage", "package", "pkg"]) => Route::Stage(pkg),
         (GET, ["-", "stage"]) => Route::ListStaged,
         (GET, ["-", "stage", id]) => Route::Staged(id),

@@ -21,14 +21,18 @@ async fn all_packages_of_a_batch_are_there() {
     let answer = registry.send(put(&bodies)).await;
     assert_eq!((answer.status, &answer.json()["ok"]), (201, &json!(true)), "{}", answer.text());
     assert_eq!(answer.json()["packages"].as_array().unwrap().len(), 3);
-    for name in ["widget", "@acme/gadget"] {
+    // As pnpm 12 calls it.
+    let other = TestRequest::put("/npm/-/pnpr/v0/publish")
+        .json(&json!({ "packages": [Package::new("other", "1.0.0").body()] }));
+    assert_eq!(registry.send(other).await.status, 201);
+    for name in ["widget", "@acme/gadget", "other"] {
         check_whole(&registry, name).await;
     }
     assert_eq!(packument(&registry, "widget").await["versions"].as_object().unwrap().len(), 2);
     // Sent again, since the answer got lost.
     assert_eq!(registry.send(put(&bodies)).await.status, 201);
     check_whole(&registry, "widget").await;
-    assert_eq!(registry.keys(false).await.iter().filter(|key| key.contains(".tgz")).count(), 3);
+    assert_eq!(registry.keys(false).await.iter().filter(|key| key.contains(".tgz")).count(), 4);
 }
 
 #[tokio::test]

@@ -143,7 +143,16 @@ async fn owners_are_changed_and_nothing_else() {
         (&two, &json!("1.0.0"))
     );
     assert_eq!(registry.send(put(json!([]))).await.status, 400);
-    assert_eq!(registry.send(put(two).token("reader")).await.status, 403);
+    assert_eq!(registry.send(put(two.clone()).token("reader")).await.status, 403);
+    // Made from an older list: whoever was added since would be lost. The same list again is fine.
+    assert_eq!(registry.send(put(json!([{ "name": "admin" }]))).await.status, 409);
+    assert_eq!(registry.send(put(two)).await.status, 201);
+    // Yarn 1 sees neither revision nor owners, and sends whom it adds.
+    let yarn = json!({ "maintainers": [{ "name": "bob", "email": "" }] });
+    assert_eq!(registry.send(TestRequest::put("/npm/widget/-rev/undefined").json(&yarn)).await.status, 201);
+    let people = packument(&registry, "widget").await["maintainers"].clone();
+    let names: Vec<_> = people.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["admin", "eve", "bob"]);
 }
 
 #[tokio::test]
