@@ -85,10 +85,23 @@ export interface IAuthConfig {
   selfRegistration?: boolean;
   /** The first pattern that matches decides, e.g. `{ pattern: 'npm:package:@acme/*', visibility: 'private' }`. */
   visibility?: { pattern: string; visibility: 'public' | 'private' }[];
+  /** Build services whose identity tokens (OpenID Connect) may be exchanged for a token of a package that trusts them (`npm trust`). */
+  trustedIssuers?: ITrustedIssuer[];
   /** How long answers of a custom provider are believed; 0 (default) asks every time. */
   providerCacheSeconds?: number;
   /** How long a custom provider may take for one call; ten seconds by default. */
   providerTimeoutMs?: number;
+}
+
+export interface ITrustedIssuer {
+  /** `iss` of its tokens, exactly: `https://token.actions.githubusercontent.com`. */
+  issuer: string;
+  /** Which records of trust it can meet: `github`, `gitlab`, `circleci`, or a name of your own. */
+  type: string;
+  /** `aud` of its tokens; `npm:` and the host of `npm.registryUrl` unless given. */
+  audience?: string;
+  /** Its JWKS document, inline: RSA (RS256) and P-256 (ES256) keys. */
+  jwks: { keys: Record<string, unknown>[] };
 }
 
 export interface IProtocolConfig {
@@ -97,6 +110,7 @@ export interface IProtocolConfig {
   basePath?: string;
   /** Public base URL in generated links; made from the request without it. */
   registryUrl?: string;
+  /** `anonymousRead` (on); npm: `webLogin` (off), `abbreviatedTime` (on), `validateTarball` (on). */
   features?: Record<string, boolean>;
   /**
    * OCI: tags that keep what they first named, as `repository:tag` with `*` for any run of characters; with `!` in front, tags that may move all the

@@ -95,7 +95,8 @@ class AuthManager {
   async authenticate(credentials) {
     const username = needText(credentials?.username, 'authenticate', 'a user name');
     const password = needText(credentials?.password, 'authenticate', 'a password');
-    return (await callAsync(() => this.#native.authenticate(username, password), this.authenticate)) ?? null;
+    const otp = credentials.otp === undefined || credentials.otp === null ? undefined : needText(credentials.otp, 'authenticate', 'a one-time pass');
+    return (await callAsync(() => this.#native.authenticate(username, password, otp), this.authenticate)) ?? null;
   }
 
   /** A token of any protocol. */

@@ -156,6 +156,8 @@ pub struct AuthConfig {
     pub self_registration: bool,
     /// First match decides whether a package is public or private.
     pub visibility: Vec<VisibilityRule>,
+    /// Build services whose identity tokens are taken for a package that trusts them.
+    pub trusted_issuers: Vec<IssuerConfig>,
     /// `redis` token store.
     pub redis_url: Option<Secret>,
     /// `database` token store.
@@ -193,6 +195,21 @@ pub struct TokensConfig {
     pub realm: Option<String>,
     /// OCI: name of this registry in challenges and tokens.
     pub service: Option<String>,
+}
+
+/// One of `auth.trustedIssuers`: an OpenID Connect issuer.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct IssuerConfig {
+    /// `iss` of its tokens, exactly: `https://token.actions.githubusercontent.com`.
+    pub issuer: String,
+    /// Which records of trust it can meet: `github`, `gitlab`, `circleci`, or a name of one's own.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `aud` of its tokens; for npm `npm:` and the host of `registryUrl` unless given.
+    pub audience: Option<String>,
+    /// Its public keys, as its JWKS document.
+    pub jwks: Option<Value>,
 }
 
 /// One rule of `auth.visibility`.

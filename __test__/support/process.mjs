@@ -74,7 +74,7 @@ export class Finished {
  * Runs `argv` to its end. Never rejects for a failing program: ask the result `.ok()` or `.refused(/…/)`.
  *
  * @param {string[]} argv
- * @param {{ cwd: string, env: Record<string, string>, input?: string, answers?: [RegExp, string][], terminal?: boolean, seconds?: number }} options
+ * @param {{ cwd: string, env: Record<string, string>, input?: string, answers?: [RegExp, string | ((seen: string) => string | Promise<string>)][], terminal?: boolean, seconds?: number }} options
  *   the environment is used as given: nothing of this process leaks in; `answers` are typed one after another, each when the program has asked for it,
  *   with `terminal` on a pseudo terminal, for programs that ask nobody else
  * @returns {Promise<Finished>}
@@ -125,9 +125,22 @@ function typist(child, answers) {
   return (text) => {
     seen += text;
     if (!open.length || !open[0][0].test(seen)) return;
+    const [, answer] = open.shift();
+    // Some answers depend on what was printed, and take their time.
+    const said = seen;
+    const soon = Promise.resolve().then(() => (typeof answer === 'function' ? answer(said) : answer));
     seen = '';
-    child.stdin.write(`${open.shift()[1]}\n`);
-    if (!open.length) child.stdin.end();
+    const last = !open.length;
+    soon.then(
+      (line) => {
+        child.stdin.write(`${line}\n`);
+        if (last) child.stdin.end();
+      },
+      (error) => {
+        signal(child, 'SIGKILL');
+        child.emit('error', error);
+      },
+    );
   };
 }
 

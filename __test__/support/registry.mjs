@@ -29,13 +29,14 @@ const expressFlags = {
  *
  * @param {string} mode one of `modes`
  * @param {string} storageKind one of `storages`
- * @param {object} [more] further options of its configuration
+ * @param {object | ((config: object) => object)} [more] further options of its configuration, or what to make of it
  */
 export async function startRegistry(mode, storageKind, more = {}) {
   const box = await sandbox(`${mode}-${storageKind}`);
   const s3 = storageKind === 'local' ? undefined : await startS3(storageKind);
   const base = configOf(s3 ? s3.storage() : { type: 'local', path: join(box.dir, 'data') });
-  const config = { ...base, ...more, storage: { ...base.storage, ...more.storage }, oci: { ...base.oci, ...more.oci } };
+  const merged = (own) => ({ ...base, ...own, storage: { ...base.storage, ...own.storage }, oci: { ...base.oci, ...own.oci } });
+  const config = typeof more === 'function' ? more(base) : merged(more);
   const file = join(box.dir, 'registry.json');
   await writeFile(file, JSON.stringify(config, undefined, 2));
   const server = await startServer(argvOf(mode, file), { cwd: box.dir, env: box.env, ready: LISTENING }).catch(async (error) => {

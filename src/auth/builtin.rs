@@ -34,14 +34,17 @@ pub(super) enum Door {
     Process,
     /// A client asks: an unknown name is refused unless self-registration is on, and failures are counted.
     Http(Option<IpAddr>),
+    /// The same for a password alone, with every request and no way to ask for a code: it is none for a user with a second factor.
+    Basic(Option<IpAddr>),
 }
 
 /// Users and tokens of one registry.
 pub(super) struct Builtin {
-    backend: Arc<dyn TokenBackend>,
+    pub(super) backend: Arc<dyn TokenBackend>,
     pub(super) tokens: Tokens,
     passwords: Passwords,
-    limiter: Arc<Limiter>,
+    pub(super) limiter: Arc<Limiter>,
+    pub(super) clock: Clock,
     checked: Cache<[u8; 32], Checked>,
     /// Of this process: what is remembered can't be compared with anything from outside.
     salt: String,
@@ -68,17 +71,53 @@ impl Builtin {
             backend,
             passwords: Passwords::new(),
             limiter,
+            clock: clock.clone(),
             checked: Cache::builder().max_capacity(MAX_CHECKED).time_to_live(CHECKED).build(),
             salt: id::uuid(),
             config: config.clone(),
         }
     }
 
-    /// The user's id, if the password is right.
+    /// The user's id, if the password is right, and the one-time code of a user who has a second factor.
     ///
     /// # Errors
-    /// 429 after too many failures.
+    /// 429 after too many failures; 401 that asks for a code.
     pub(super) async fn log_in(&self, credentials: &Credentials, door: Door) -> Result<Option<String>> {
+        let Some(user) = self.check(credentials, door).await? else { return Ok(None) };
+        let code = credentials.otp.as_ref();
+        match door {
+            Door::Http(_) => self.require_code(&user, None, code).await?,
+            Door::Basic(_) if self.has_factor(&user).await? => return Ok(None),
+            Door::Basic(_) => {}
+            Door::Process => match self.require_code(&user, None, code).await {
+                Err(refusal) if matches!(refusal.kind(), Kind::Unauthorized | Kind::TooMany) => {
+                    return Ok(None);
+                }
+                outcome => outcome?,
+            },
+        }
+        Ok(Some(user))
+    }
+
+    async fn has_factor(&self, user: &str) -> Result<bool> {
+        Ok(self.backend.factor(user).await?.is_some_and(|factor| !factor.pending))
+    }
+
+    /// Whether this is the password of a user there is.
+    pub(super) async fn is_password(
+        &self,
+        credentials: &Credentials,
+        client: Option<IpAddr>,
+    ) -> Result<bool> {
+        // An empty name is none, and so nobody is registered by asking.
+        if !self.has_user(&credentials.username).await? {
+            return Ok(false);
+        }
+        Ok(self.check(credentials, Door::Http(client)).await?.is_some())
+    }
+
+    /// The user's id, if the password is right.
+    async fn check(&self, credentials: &Credentials, door: Door) -> Result<Option<String>> {
         let Credentials { username, password, .. } = credentials;
         if password.is_empty() || password.expose().len() > MAX_LENGTH || !is_name(username) {
             return Ok(None);
@@ -92,7 +131,7 @@ impl Builtin {
         }
         let turn = self.passwords.turn().await?;
         // Only now: of many tries that came at once, those that wait here see the failures of those before them.
-        if let Door::Http(client) = door {
+        if let Door::Http(client) | Door::Basic(client) = door {
             self.limiter.check(username, client)?;
         }
         if registers {
@@ -102,10 +141,10 @@ impl Builtin {
                 return Ok(Some(username.clone()));
             }
             // Somebody else was faster with this name; whose password it is will show.
-            return Box::pin(self.log_in(credentials, door)).await;
+            return Box::pin(self.check(credentials, door)).await;
         }
         let (right, _turn) = self.passwords.verify(turn, password, phc.clone()).await?;
-        if let (false, Door::Http(client)) = (right, door) {
+        if let (false, Door::Http(client) | Door::Basic(client)) = (right, door) {
             self.limiter.failed(username, client);
         }
         self.checked.insert(digest, Checked { phc: phc.map(Arc::from), right });
@@ -116,7 +155,7 @@ impl Builtin {
         match door {
             Door::Process => true,
             // Strangers get plain names: one that only looks like another's is a trap.
-            Door::Http(_) => self.config.self_registration && username.is_ascii(),
+            Door::Http(_) | Door::Basic(_) => self.config.self_registration && username.is_ascii(),
         }
     }
 

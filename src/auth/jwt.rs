@@ -7,7 +7,12 @@ use hmac::{Hmac, KeyInit, Mac};
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::signature::{Error as SignatureError, Signer, Verifier};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{
+    Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind, EncodingKey, Header, Validation,
+};
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -128,8 +133,7 @@ struct Access {
 impl Jwt {
     /// With the registry's secret; `service` is the audience.
     pub(super) fn new(secret: &Secret, service: String, clock: Clock) -> Self {
-        // A table of two functions for the whole process. It is the same for all registries, and an `Err` means that it stands already.
-        let _ = HS256.install_default();
+        install();
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_audience(&[&service]);
         validation.set_required_spec_claims(&["exp", "aud"]);
@@ -259,15 +263,30 @@ fn unified(access: &[Access]) -> Vec<String> {
         .collect()
 }
 
-/// HMAC with SHA-256 from the crates that the rest of the registry hashes with: the providers that come with the JWT crate bring RSA and
-/// elliptic curves along, and no token here is signed with those.
-static HS256: CryptoProvider = CryptoProvider {
+/// Gives the JWT crate its cryptography: a table of functions for the whole process. It is the same for all registries, and an `Err`
+/// means that it stands already.
+pub(super) fn install() {
+    let _ = CRYPTOGRAPHY.install_default();
+}
+
+/// Ours are signed with HMAC from the crates that the rest of the registry hashes with. Public keys are only checked against, by `ring`,
+/// which TLS brings along; the providers that come with the JWT crate would bring RSA of their own.
+static CRYPTOGRAPHY: CryptoProvider = CryptoProvider {
     signer_factory: |algorithm, key| match algorithm {
         Algorithm::HS256 => Ok(Box::new(Mac256::new(key.as_bytes())?)),
         _ => Err(ErrorKind::UnsupportedAlgorithm.into()),
     },
-    verifier_factory: |algorithm, key| match algorithm {
-        Algorithm::HS256 => Ok(Box::new(Mac256::new(key.try_get_as_bytes()?)?)),
+    verifier_factory: |algorithm, key| match (algorithm, key.kind()) {
+        // A public key must never serve as a shared secret.
+        (Algorithm::HS256, DecodingKeyKind::SecretOrDer(secret)) if key.family() == AlgorithmFamily::Hmac => {
+            Ok(Box::new(Mac256::new(secret)?))
+        }
+        (Algorithm::RS256, DecodingKeyKind::RsaModulusExponent { n, e }) => {
+            Ok(Box::new(Rsa256(RsaPublicKeyComponents { n: n.clone(), e: e.clone() })))
+        }
+        (Algorithm::ES256, DecodingKeyKind::SecretOrDer(point)) if key.family() == AlgorithmFamily::Ec => {
+            Ok(Box::new(Ec256(UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point.clone()))))
+        }
         _ => Err(ErrorKind::UnsupportedAlgorithm.into()),
     },
     key_utils: KeyUtils::new_unimplemented(),
@@ -303,6 +322,36 @@ impl JwtSigner for Mac256 {
 impl JwtVerifier for Mac256 {
     fn algorithm(&self) -> Algorithm {
         Algorithm::HS256
+    }
+}
+
+/// An RSA public key, of 2048 to 8192 bits.
+struct Rsa256(RsaPublicKeyComponents<Vec<u8>>);
+
+impl Verifier<Vec<u8>> for Rsa256 {
+    fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), SignatureError> {
+        self.0.verify(&RSA_PKCS1_2048_8192_SHA256, message, signature).map_err(|_| SignatureError::new())
+    }
+}
+
+impl JwtVerifier for Rsa256 {
+    fn algorithm(&self) -> Algorithm {
+        Algorithm::RS256
+    }
+}
+
+/// A point on P-256.
+struct Ec256(UnparsedPublicKey<Vec<u8>>);
+
+impl Verifier<Vec<u8>> for Ec256 {
+    fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), SignatureError> {
+        self.0.verify(message, signature).map_err(|_| SignatureError::new())
+    }
+}
+
+impl JwtVerifier for Ec256 {
+    fn algorithm(&self) -> Algorithm {
+        Algorithm::ES256
     }
 }
 

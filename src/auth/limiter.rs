@@ -23,6 +23,10 @@ use crate::core::time::Clock;
 const PER_USER: (u32, Duration) = (10, Duration::from_secs(6));
 /// An office behind one address has many persons; then one try in two seconds.
 const PER_ADDRESS: (u32, Duration) = (50, Duration::from_secs(2));
+/// A one-time code has six digits and three of them are right at any time: after a few wrong ones, one try a minute.
+const PER_CODE: (u32, Duration) = (8, Duration::from_mins(1));
+/// Logins through the browser that an address may begin: each is a document in the store. Then one in six seconds.
+const PER_START: (u32, Duration) = (20, Duration::from_secs(6));
 /// Names and addresses that are remembered at most; the longest unseen ones go first.
 const REMEMBERED: u64 = 20_000;
 
@@ -30,11 +34,38 @@ const REMEMBERED: u64 = 20_000;
 pub(super) struct Limiter {
     users: Limit<String>,
     addresses: Limit<IpAddr>,
+    codes: Limit<String>,
+    starts: Limit<Option<IpAddr>>,
 }
 
 impl Limiter {
     pub(super) fn new(clock: &Clock) -> Self {
-        Self { users: Limit::new(PER_USER, clock), addresses: Limit::new(PER_ADDRESS, clock) }
+        Self {
+            users: Limit::new(PER_USER, clock),
+            addresses: Limit::new(PER_ADDRESS, clock),
+            codes: Limit::new(PER_CODE, clock),
+            starts: Limit::new(PER_START, clock),
+        }
+    }
+
+    /// Goes on unless the user has sent too many wrong one-time codes.
+    pub(super) fn check_code(&self, user: &str) -> Result<()> {
+        self.codes.wait(&user_key(user)).map_or(Ok(()), |wait| Err(later("wrong one-time passes", wait)))
+    }
+
+    /// Counts a wrong one-time code.
+    pub(super) fn failed_code(&self, user: &str) {
+        self.codes.count(&user_key(user));
+    }
+
+    /// Counts something that anybody may begin, and that costs us something.
+    pub(super) fn start(&self, address: Option<IpAddr>) -> Result<()> {
+        let from = address.map(network);
+        if let Some(wait) = self.starts.wait(&from) {
+            return Err(later("logins begun", wait));
+        }
+        self.starts.count(&from);
+        Ok(())
     }
 
     /// Goes on unless the user or the address has failed too often. Counts nothing.
@@ -45,9 +76,7 @@ impl Limiter {
         let by_user = self.users.wait(&user_key(user));
         let by_address = address.map(network).and_then(|address| self.addresses.wait(&address));
         let Some(wait) = by_user.max(by_address) else { return Ok(()) };
-        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        Err(Error::new(Kind::TooMany, format!("too many failed logins; try again in {seconds} seconds"))
-            .with_header(http::header::RETRY_AFTER, &seconds.to_string()))
+        Err(later("failed logins", wait))
     }
 
     /// Counts a failure.
@@ -57,6 +86,13 @@ impl Limiter {
             self.addresses.count(&network(address));
         }
     }
+}
+
+/// 429, and when to come back.
+fn later(what: &str, wait: Duration) -> Error {
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    Error::new(Kind::TooMany, format!("too many {what}; try again in {seconds} seconds"))
+        .with_header(http::header::RETRY_AFTER, &seconds.to_string())
 }
 
 /// Names as long as a header would let a stranger fill the memory.

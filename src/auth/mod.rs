@@ -3,14 +3,17 @@
 //! A request is authenticated once ([`Auth::authenticate`]) and authorised per resource ([`Auth::allows`]). The provider behind is
 //! the built-in one or the application's own ([`AuthProvider`]).
 
+mod account;
 mod builtin;
 mod credentials;
 mod custom;
 #[cfg(test)]
 mod custom_tests;
+mod factor;
 mod identity;
 mod jwt;
 mod limiter;
+mod oidc;
 mod passwords;
 mod provider;
 mod records;
@@ -27,10 +30,18 @@ use std::time::Duration;
 
 use tokio::sync::OnceCell;
 
+pub use account::{Account, Enrolment};
+pub use factor::{FactorMode, ONE_TIME_CODE};
 pub use identity::{AuthToken, Identity, IssuedToken, TokenInfo};
+pub use oidc::IdToken;
 pub use provider::{AuthProvider, Credentials, TokenOptions};
 pub use scope::{Action, Resource, Scope, name_matches};
 pub use setup::Setup;
+
+#[cfg(test)]
+pub(crate) use factor::shown as shown_code;
+#[cfg(test)]
+pub(crate) use oidc::testing::TestIssuer;
 
 use builtin::{Builtin, Door};
 use credentials::Presented;
@@ -54,6 +65,7 @@ pub fn resource(protocol: ProtocolName, kind: &'static str, name: impl Into<Stri
 pub struct Auth {
     users: Users,
     jwt: Jwt,
+    issuers: oidc::Issuers,
     rules: visibility::Rules,
     config: AuthConfig,
     clock: Clock,
@@ -131,8 +143,28 @@ impl Auth {
         if in_name || matches!(username.as_str(), "" | "_" | "__token__") {
             return Ok(None);
         }
-        let user = self.login(&Credentials { username, password, otp: None }, client).await?;
+        let credentials = Credentials { username, password, otp: None };
+        let user = match &self.users {
+            Users::Builtin(builtin) => builtin.log_in(&credentials, Door::Basic(client)).await?,
+            Users::Custom(_) => self.login(&credentials, client).await?,
+        };
         Ok(user.map(|user| AuthToken::of_password(user, protocol)))
+    }
+
+    /// The token that a request presents, as it is: for what is nobody's token here. `None` for Basic and for nothing.
+    pub fn presented_token(&self, request: &Request) -> Option<Secret> {
+        match Presented::of(request) {
+            Ok(Presented::Token(token)) => Some(token),
+            _ => None,
+        }
+    }
+
+    /// Whether a token that was rejected would be good from another network.
+    pub async fn is_bound_elsewhere(&self, token: &Secret, client: Option<IpAddr>) -> Result<bool> {
+        match self.users.builtin() {
+            Some(builtin) => builtin.tokens.is_bound_elsewhere(token, client).await,
+            None => Ok(false),
+        }
     }
 
     /// The token behind a text: signed by us, or known to the provider.

@@ -19,6 +19,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use sha2::Digest;
 
+use super::factor::Factor;
 use crate::core::error::{Error, Kind, Result};
 use crate::core::time::{Clock, Timestamp};
 use crate::storage::{Document, Edit, Key, Prefix, Storage};
@@ -100,7 +101,20 @@ pub(super) struct UserRecord {
     pub(super) password: Option<String>,
     /// By the hash of the text.
     pub(super) tokens: BTreeMap<String, Entry>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) factor: Option<Factor>,
+    /// What the user says about themselves: e-mail address, full name and the like.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) profile: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) created: Option<Timestamp>,
+    /// When password, second factor or profile last changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) updated: Option<Timestamp>,
 }
+
+/// A change of a user's record; it may be run again on a newer one.
+pub(super) type UserChange = Box<dyn Fn(&mut UserRecord) -> Result<Edit<bool>> + Send + Sync>;
 
 impl UserRecord {
     /// Whether what something came from is still there: the token, unexpired, with whatever that one came from; or the same password.
@@ -146,6 +160,10 @@ pub(super) trait TokenBackend: Send + Sync + 'static {
     async fn find_user(&self, name: &str) -> Result<Option<UserRecord>>;
     /// A user's PHC string, if the user has a password.
     async fn password(&self, name: &str) -> Result<Option<String>>;
+    /// A user's second factor, enrolled or pending.
+    async fn factor(&self, name: &str) -> Result<Option<Factor>>;
+    /// Changes a user's record.
+    async fn change_user(&self, name: &str, change: UserChange) -> Result<bool>;
     /// Whether what a token of the user came from is still there.
     async fn stands(&self, user: &str, origin: &Origin) -> Result<bool>;
     /// Gives a user a password; with `only_new` only one that has none. Says whether it did.
@@ -238,13 +256,22 @@ impl TokenBackend for Documents {
         Ok(found.and_then(|loaded| loaded.document.password.clone()))
     }
 
+    async fn factor(&self, name: &str) -> Result<Option<Factor>> {
+        let found = self.storage.document::<UserRecord>(&user_key(name)?).await?;
+        Ok(found.and_then(|loaded| loaded.document.factor.clone()))
+    }
+
+    async fn change_user(&self, name: &str, change: UserChange) -> Result<bool> {
+        self.storage.update(&user_key(name)?, change).await.map(|(done, _)| done)
+    }
+
     async fn stands(&self, user: &str, origin: &Origin) -> Result<bool> {
         let found = self.storage.document::<UserRecord>(&user_key(user)?).await?;
         Ok(found.is_some_and(|loaded| loaded.document.stands(origin, self.clock.now())))
     }
 
     async fn set_password(&self, name: &str, phc: String, only_new: bool) -> Result<bool> {
-        let own = name.to_owned();
+        let (own, now) = (name.to_owned(), self.clock.now());
         let change = move |user: &mut UserRecord| {
             // Finding one's own hash there is a success whose answer got lost.
             if only_new && user.password.as_ref().is_some_and(|other| *other != phc) {
@@ -252,6 +279,8 @@ impl TokenBackend for Documents {
             }
             user.name.clone_from(&own);
             user.password = Some(phc.clone());
+            user.created.get_or_insert(now);
+            user.updated = Some(now);
             Ok(Edit::Changed(true))
         };
         self.storage.update(&user_key(name)?, change).await.map(|(done, _)| done)
@@ -261,6 +290,7 @@ impl TokenBackend for Documents {
         // Without the password and with the list first: what breaks off in between can be done again.
         let change = |user: &mut UserRecord| {
             user.password = None;
+            user.factor = None;
             Ok(Edit::Changed(user.tokens.keys().cloned().collect::<Vec<_>>()))
         };
         let (hashes, _) = self.storage.update(&user_key(name)?, change).await?;

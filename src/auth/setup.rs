@@ -10,6 +10,7 @@ use super::builtin::Builtin;
 use super::custom::Fenced;
 use super::jwt::Jwt;
 use super::limiter::Limiter;
+use super::oidc::Issuers;
 use super::provider::AuthProvider;
 use super::records::{Documents, TokenBackend};
 use super::visibility::Rules;
@@ -64,6 +65,7 @@ impl Auth {
         let secret = secret(config, setup.oci, setup.shared && lasting && !custom, &mut warnings)?;
         let service = config.oci_tokens.service.clone().unwrap_or_else(|| SERVICE.to_owned());
         let jwt = Jwt::new(&secret, service, clock.clone());
+        let issuers = Issuers::new(&config.trusted_issuers)?;
         let users = if let Some(provider) = setup.provider {
             let (limit, cache) = (config.provider_timeout_ms, config.provider_cache_seconds);
             Users::Custom(Fenced::new(provider, limit, cache, clock.clone()))
@@ -76,6 +78,7 @@ impl Auth {
         Ok(Self {
             users,
             jwt,
+            issuers,
             rules,
             config: config.clone(),
             clock: clock.clone(),

@@ -139,6 +139,16 @@ impl Tokens {
         Ok(good.then_some((hash, record)))
     }
 
+    /// Whether a text is a good token but for where it is used.
+    pub(super) async fn is_bound_elsewhere(&self, text: &Secret, client: Option<IpAddr>) -> Result<bool> {
+        if !id::is_uuid(text.expose()) {
+            return Ok(false);
+        }
+        let record = self.look_up(&sha256(text.expose())).await?;
+        Ok(record
+            .is_some_and(|record| !record.expired(self.clock.now()) && !from_there(&record.cidr, client)))
+    }
+
     async fn look_up(&self, hash: &str) -> Result<Option<Arc<TokenRecord>>> {
         let load = async { Ok::<_, Error>(self.backend.find_token(hash).await?.map(Arc::new)) };
         match &self.found {

@@ -100,9 +100,11 @@ impl NativeAuth {
         env: &'env Env,
         username: String,
         password: String,
+        otp: Option<String>,
     ) -> napi::Result<PromiseRaw<'env, Out<Option<String>>>> {
         let auth = Arc::clone(&self.auth);
-        let credentials = Credentials { username, password: Secret::new(password), otp: None };
+        let credentials =
+            Credentials { username, password: Secret::new(password), otp: otp.map(Secret::new) };
         promise(env, async move { auth.authenticate_in_process(&credentials).await })
     }
 

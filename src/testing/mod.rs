@@ -135,6 +135,12 @@ impl TestRequest {
         self.header("authorization", &format!("Basic {pair}"))
     }
 
+    /// From this address.
+    pub(crate) fn peer(mut self, address: &str) -> Self {
+        self.0.peer = Some(address.parse().unwrap());
+        self
+    }
+
     pub(crate) fn anonymous(mut self) -> Self {
         self.0.headers.remove("authorization");
         self

@@ -1,7 +1,13 @@
 //! Who may see and change a package, and how a refusal is put.
 
 use super::error::not_found;
+use super::factor::{STAGE_ONLY, has_mark};
 use super::name::PackageName;
+use super::orgs;
+use std::net::IpAddr;
+
+use crate::config::Visibility;
+use crate::core::secret::Secret;
 use crate::protocols::prelude::*;
 
 /// The resource of a package in scopes.
@@ -27,9 +33,55 @@ pub(crate) fn hidden(cx: &Cx) -> Error {
 /// the package, it isn't there.
 pub(crate) async fn require(cx: &Cx, name: &PackageName, action: Action) -> Result<()> {
     let resource = package(cx, name);
-    let Err(refusal) = cx.require(&resource, action, None).await else { return Ok(()) };
+    let refusal = match cx.require(&resource, action, None).await {
+        Ok(()) if orgs::lets(cx, name, action).await? => return Ok(()),
+        Ok(()) => Error::denied(format!(
+            "{name} belongs to an organisation that does not let you {} it; ask one of its owners",
+            action.as_str()
+        )),
+        Err(refusal) => refusal,
+    };
     if refusal.kind() == Kind::Denied && !cx.allows(&resource, Action::Read, None).await? {
         return Err(hidden(cx));
     }
     Err(refusal)
+}
+
+/// Whether the caller may read the package: anybody what is public, and of what is private whoever has the scope for it and is let by its
+/// organisation.
+pub(crate) async fn may_read(cx: &Cx, name: &PackageName, own: Option<Visibility>) -> Result<bool> {
+    let resource = package(cx, name);
+    Ok(cx.allows(&resource, Action::Read, own).await?
+        && (cx.auth.is_public(&resource, own) || orgs::lets(cx, name, Action::Read).await?))
+}
+
+/// Goes on unless the token may only stage releases for somebody to approve.
+pub(crate) fn may_publish(cx: &Cx) -> Result<()> {
+    if cx.identity.token().is_some_and(|token| has_mark(token, STAGE_ONLY)) {
+        return Err(Error::denied(
+            "this token may stage releases but not publish them; use `npm stage publish`",
+        ));
+    }
+    Ok(())
+}
+
+/// The token of a request that was rejected.
+pub(crate) fn rejected_token(cx: &Cx, request: &Request) -> Option<Secret> {
+    matches!(cx.identity, Identity::Rejected).then(|| cx.auth.presented_token(request)).flatten()
+}
+
+/// The error, or 403 where the only thing wrong is where a token is used: to log in again would not help.
+pub(crate) async fn bound_elsewhere(
+    cx: &Cx,
+    token: Option<Secret>,
+    client: Option<IpAddr>,
+    error: Error,
+) -> Result<Error> {
+    let Some(token) = token.filter(|_| error.kind() == Kind::Unauthorized) else { return Ok(error) };
+    if !cx.auth.is_bound_elsewhere(&token, client).await? {
+        return Ok(error);
+    }
+    Ok(Error::denied(
+        "this token may only be used from the networks it was made for, and your address is in none of them",
+    ))
 }

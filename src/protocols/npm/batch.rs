@@ -103,6 +103,7 @@ async fn one(npm: &Npm, cx: &Cx, received: Received) -> Result<Item> {
     };
     let name = PackageName::parse(&name)?;
     access::require(cx, &name, Action::Write).await?;
+    access::may_publish(cx)?;
     let new = publish::store(npm, cx, &name, received).await?;
     Ok(Item { name, new })
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::factor::Mfa;
 use super::json::{Members, ObjectWriter};
 use super::model::{Packument, Person, Release, Reservation, Tombstone, Unpublished};
 use super::name::{self, PackageName};
@@ -335,6 +336,16 @@ pub(crate) fn set_access(packument: &mut Packument, access: Visibility, now: Tim
     }
     packument.notes.access = Some(access);
     packument.touch(now, &[b"access", &[u8::from(access == Visibility::Private)]]);
+    Edit::Changed(())
+}
+
+/// Sets whether changes of the package need a second factor.
+pub(crate) fn set_mfa(packument: &mut Packument, mfa: Option<Mfa>, now: Timestamp) -> Edit<()> {
+    if packument.notes.mfa == mfa {
+        return Edit::Unchanged(());
+    }
+    packument.notes.mfa = mfa;
+    packument.touch(now, &[b"mfa", &[mfa.map_or(0, |mfa| 1 + mfa as u8)]]);
     Edit::Changed(())
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::auth::ONE_TIME_CODE;
 use crate::protocols::prelude::*;
 
 /// Marks a 401 that is to carry no challenge: npm replaces the text of one that has by its own.
@@ -35,6 +36,9 @@ pub(crate) fn complete(error: Error, cx: &Cx) -> Error {
     let challenged = error.headers().iter().any(|(name, _)| name == header::WWW_AUTHENTICATE);
     if error.kind() != Kind::Unauthorized || challenged || error.code() == Some(SAY_AS_IS) {
         return error;
+    }
+    if error.code() == Some(ONE_TIME_CODE) {
+        return error.with_header(header::WWW_AUTHENTICATE, "OTP");
     }
     let realm = cx.mount.base_url().replace('"', "");
     error.with_header(header::WWW_AUTHENTICATE, &format!("Bearer realm=\"{realm}\""))

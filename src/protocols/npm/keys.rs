@@ -11,6 +11,9 @@
 //! npm/advisories.json                                 known vulnerabilities by package: the operator's, for `npm audit`
 //! _sr/npm/signing-keys.json                           the keys that versions are signed with; can't be rebuilt
 //! _sr/npm/stars/<32 hex>.json                         what a user has starred, by the hash of the name; the packuments have the truth
+//! _sr/npm/orgs/acme.json                              members and teams of an organisation
+//! _sr/npm/trust/@acme/widget.json                     whom a package trusts to publish it
+//! _sr/npm/logins/<milliseconds>-<uuid>.json           a login with the browser, for minutes
 //! ```
 //!
 //! The layout that other programs write says `{name}-{version}.tgz`; what that is for a scoped name they disagree on. We write one
@@ -101,6 +104,26 @@ pub(crate) fn candidates(name: &PackageName, version: &str) -> Vec<String> {
 /// The file name in public URLs: `widget-1.0.0.tgz`, also for a scoped name. Clients build it themselves.
 pub(crate) fn canonical(name: &PackageName, version: &str) -> String {
     format!("{}-{version}.tgz", name.unscoped())
+}
+
+/// Members and teams of an organisation.
+pub(crate) fn org(name: &str) -> Result<Key> {
+    Key::new(format!("_sr/npm/orgs/{name}.json"))
+}
+
+/// Whom a package trusts.
+pub(crate) fn trust(name: &PackageName) -> Result<Key> {
+    Key::new(format!("_sr/npm/trust/{name}.json"))
+}
+
+/// Logins with the browser, oldest first.
+pub(crate) fn logins() -> Result<Prefix> {
+    Prefix::new("_sr/npm/logins/")
+}
+
+/// A login with the browser.
+pub(crate) fn login(session: &str) -> Result<Key> {
+    Key::new(format!("_sr/npm/logins/{session}.json"))
 }
 
 /// All packages.

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::error::{SAY_AS_IS, not_found};
 use super::name::printable;
-use super::{NAME, Npm, body};
+use super::{NAME, Npm, body, factor, profile};
 use crate::auth::{Credentials, TokenOptions};
 use crate::core::secret::Secret;
 use crate::protocols::prelude::*;
@@ -15,13 +15,14 @@ use crate::protocols::prelude::*;
 struct LoginBody {
     name: Option<String>,
     password: Option<Secret>,
+    email: Option<String>,
 }
 
 /// `PUT /-/user/org.couchdb.user:{user}`, also with `/-rev/{rev}`. Whatever `Authorization` came along is not looked at: npm sends the old
 /// token, pnpm and yarn classic the password.
 pub(crate) async fn login(npm: &Npm, cx: &Cx, user: &str, mut request: Request) -> Result<Response> {
     let client = request.client_ip();
-    let otp = request.header("npm-otp").map(Secret::new);
+    let otp = factor::code(&request);
     let login: LoginBody = body::json(npm, &mut request, "the login").await?;
     if login.name.as_deref().is_some_and(|name| name != user) {
         return Err(Error::invalid("the login is for another user than its path"));
@@ -35,6 +36,7 @@ pub(crate) async fn login(npm: &Npm, cx: &Cx, user: &str, mut request: Request) 
             Error::new(Kind::Unauthorized, "the user name or the password is wrong").with_code(SAY_AS_IS)
         );
     };
+    profile::remember_email(cx, &user, login.email).await?;
     let options = TokenOptions { readonly: cx.auth.default_readonly(NAME), ..TokenOptions::default() };
     let token = cx.auth.create_token(&user, NAME, &options).await?;
     // yarn classic looks at `ok`, everybody else at `token`.
@@ -56,7 +58,7 @@ pub(crate) async fn get_user(cx: &Cx, user: &str) -> Result<Response> {
     let answer = json!({
         "_id": format!("org.couchdb.user:{user}"),
         "name": user,
-        "email": "",
+        "email": if own { profile::own_email(cx, user).await? } else { String::new() },
         "type": "user",
         "roles": [],
     });
@@ -91,13 +93,4 @@ pub(crate) fn whoami(cx: &Cx) -> Result<Response> {
 /// `GET /-/ping`
 pub(crate) fn ping() -> Response {
     Response::json(StatusCode::OK, &json!({})).static_header(header::CACHE_CONTROL, "no-store")
-}
-
-/// `GET /-/npm/v1/user`
-pub(crate) fn profile(cx: &Cx) -> Result<Response> {
-    let answer = json!({
-        "tfa": null, "name": cx.require_user()?, "email": "", "email_verified": false, "created": null, "updated": null,
-        "cidr_whitelist": null, "fullname": "",
-    });
-    Ok(Response::json(StatusCode::OK, &answer).static_header(header::CACHE_CONTROL, "no-store"))
 }

@@ -9,10 +9,11 @@ use futures_util::{StreamExt, stream};
 
 use super::edit::{self, Removal};
 use super::error::not_found;
+use super::factor::Mfa;
 use super::json::{self, Members};
 use super::model::{Packument, Person, Tombstone};
 use super::name::{self, PackageName};
-use super::{Npm, access, body, keys, read, stars, upload};
+use super::{Npm, access, body, keys, read, stars, trust, upload};
 use crate::config::Visibility;
 use crate::protocols::prelude::*;
 
@@ -224,6 +225,7 @@ pub(crate) async fn remove_owner(cx: &Cx, name: &PackageName, user: &str) -> Res
 pub(crate) async fn unpublish_package(cx: &Cx, name: &PackageName, rev: &str) -> Result<Response> {
     access::require(cx, name, Action::Delete).await?;
     unpublish(cx, name, rev, Removal::Package).await?;
+    trust::forget(cx, name).await?;
     Ok(ok(StatusCode::OK))
 }
 
@@ -352,12 +354,43 @@ pub(crate) async fn set_access(
     access::require(cx, name, Action::Admin).await?;
     let wanted: BTreeMap<String, serde_json::Value> =
         body::json(npm, &mut request, "the access setting").await?;
+    if wanted.contains_key("publish_requires_tfa") {
+        return set_mfa(cx, name, &wanted).await;
+    }
     let access = match wanted.get("access").and_then(serde_json::Value::as_str) {
         Some("public") => Visibility::Public,
         Some("restricted" | "private") => Visibility::Private,
-        _ => return Err(Error::new(Kind::Unsupported, "only `access` can be set: public or restricted")),
+        _ => {
+            return Err(Error::invalid(
+                "only `access` (public or restricted) and `publish_requires_tfa` can be set",
+            ));
+        }
     };
     let now = cx.clock.now();
     change(cx, name, move |packument| Ok(edit::set_access(packument, access, now))).await?;
+    Ok(ok(StatusCode::OK))
+}
+
+/// `npm access set mfa=none|publish|automation`
+async fn set_mfa(
+    cx: &Cx,
+    name: &PackageName,
+    wanted: &BTreeMap<String, serde_json::Value>,
+) -> Result<Response> {
+    if !cx.auth.keeps_users() {
+        return Err(Error::new(
+            Kind::Unsupported,
+            "this registry's users are kept by its own auth provider, which knows of no second factor here",
+        ));
+    }
+    let flag = |name: &str| wanted.get(name).and_then(serde_json::Value::as_bool);
+    let mfa = match (flag("publish_requires_tfa"), flag("automation_token_overrides_tfa")) {
+        (Some(false), _) => None,
+        (Some(true), Some(true)) => Some(Mfa::Automation),
+        (Some(true), _) => Some(Mfa::Publish),
+        (None, _) => return Err(Error::invalid("`publish_requires_tfa` is true or false")),
+    };
+    let now = cx.clock.now();
+    change(cx, name, move |packument| Ok(edit::set_mfa(packument, mfa, now))).await?;
     Ok(ok(StatusCode::OK))
 }

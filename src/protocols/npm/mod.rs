@@ -17,6 +17,8 @@ mod decode;
 mod download;
 mod edit;
 mod error;
+mod exchange;
+mod factor;
 mod inspect;
 mod intake;
 mod json;
@@ -26,6 +28,8 @@ mod manage;
 mod manifest;
 mod model;
 mod name;
+mod orgs;
+mod profile;
 mod publish;
 mod query;
 mod read;
@@ -35,11 +39,14 @@ mod search;
 mod signing;
 mod stage;
 mod stars;
+mod teams;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod trust;
 mod upload;
 mod version;
+mod weblogin;
 
 use std::time::Duration;
 
@@ -69,6 +76,7 @@ pub fn build(settings: Settings) -> Box<dyn Protocol> {
         signing: Signing::new(&settings.config),
         retry: Duration::from_secs(settings.config.publish.idempotent_window),
         advisories: Advisories::configured(&settings.config.advisories),
+        web_login: settings.config.feature("webLogin", false),
         limits: settings.limits,
     })
 }
@@ -85,6 +93,8 @@ struct Npm {
     retry: Duration,
     /// Known vulnerabilities that the configuration brings along.
     advisories: Advisories,
+    /// Whether clients may log in with the browser, on a page of ours.
+    web_login: bool,
     limits: Limits,
 }
 
@@ -98,7 +108,11 @@ impl Npm {
 #[async_trait]
 impl Protocol for Npm {
     async fn handle(&self, cx: &Cx, path: &Segments, request: Request) -> Result<Response> {
-        routes::dispatch(self, cx, path, request).await.map_err(|error| error::complete(error, cx))
+        let (token, client) = (access::rejected_token(cx, &request), request.client_ip());
+        match routes::dispatch(self, cx, path, request).await {
+            Ok(response) => Ok(response),
+            Err(error) => Err(error::complete(access::bound_elsewhere(cx, token, client, error).await?, cx)),
+        }
     }
 
     fn render_error(&self, error: &Error) -> Response {

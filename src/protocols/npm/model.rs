@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::factor::Mfa;
 use super::json::{Members, ObjectWriter};
 use crate::config::Visibility;
 use crate::core::time::Timestamp;
@@ -96,6 +97,9 @@ pub(crate) struct Notes {
     /// Public or private, if somebody said so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) access: Option<Visibility>,
+    /// Whether changes need a second factor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) mfa: Option<Mfa>,
     /// The version whose readme is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) readme_of: Option<String>,

@@ -11,7 +11,7 @@ use super::name::PackageName;
 use super::representations::tarball_url;
 use super::signing::Signer;
 use super::upload::{self, Received, Tarball};
-use super::{Npm, access, keys, manage};
+use super::{Npm, access, keys, manage, trust};
 use crate::config::Visibility;
 use crate::protocols::prelude::*;
 use crate::storage::Staged;
@@ -47,6 +47,7 @@ pub(crate) async fn put_package(
 
 /// Makes tarball and attestations visible, then the version.
 async fn publish(npm: &Npm, cx: &Cx, name: &PackageName, received: Received) -> Result<Response> {
+    access::may_publish(cx)?;
     let new = store(npm, cx, name, received).await?;
     let answer = match commit(cx, name, &new).await? {
         Published::New(rev) | Published::Again(rev, _) => rev,
@@ -170,7 +171,10 @@ fn describe(
         Some("restricted" | "private") => Some(Visibility::Private),
         _ => None,
     };
-    let text = String::from_utf8(manifest::build(name, &sent.version, &sent.manifest, &facts, &user));
+    let text = String::from_utf8(trust::mark(
+        cx,
+        manifest::build(name, &sent.version, &sent.manifest, &facts, &user),
+    ));
     let manifest = text.ok().and_then(|text| RawValue::from_string(text).ok());
     let new = NewRelease {
         manifest: manifest.ok_or_else(|| Error::internal("a manifest was not written as JSON"))?,

@@ -120,7 +120,7 @@ pub(crate) async fn load(cx: &Cx, name: &PackageName, newest: bool) -> Result<Ar
     let loaded: Option<Arc<Loaded<Packument>>> =
         if newest { cx.objects.document_revalidated(&key).await? } else { cx.objects.document(&key).await? };
     let own = loaded.as_ref().and_then(|loaded| loaded.document.notes.access);
-    if !cx.allows(&access::package(cx, name), Action::Read, own).await? {
+    if !access::may_read(cx, name, own).await? {
         return Err(access::hidden(cx));
     }
     // There is a document also where nothing was published yet: for what is staged, or left of a batch that failed.

@@ -6,6 +6,7 @@ use super::{
     Npm, attestations, audit, batch, download, login, manage, publish, read, search, signing, stage, stars,
     tokens,
 };
+use super::{exchange, factor, profile, teams, trust, weblogin};
 use crate::protocols::prelude::*;
 
 /// A request that is understood.
@@ -31,6 +32,28 @@ enum Route<'a> {
     Whoami,
     Ping,
     Profile,
+    SetProfile,
+    BeginLogin,
+    LoginPage(&'a str, &'a str),
+    SubmitLogin(&'a str, &'a str),
+    LoginDone(&'a str, &'a str),
+    Collaborators(&'a str),
+    UserPackages(&'a str),
+    OrgPackages(&'a str),
+    OrgUsers(&'a str),
+    SetOrgUser(&'a str),
+    RemoveOrgUser(&'a str),
+    OrgTeams(&'a str),
+    CreateTeam(&'a str),
+    DestroyTeam(&'a str, &'a str),
+    TeamUsers(&'a str, &'a str),
+    SetTeamUser(&'a str, &'a str, bool),
+    TeamPackages(&'a str, &'a str),
+    SetTeamPackage(&'a str, &'a str, bool),
+    ListTrust(&'a str),
+    AddTrust(&'a str),
+    RemoveTrust(&'a str, &'a str),
+    Exchange(&'a str),
     ListTokens,
     CreateToken,
     DeleteToken(&'a str),
@@ -53,6 +76,22 @@ enum Route<'a> {
     RejectStaged(&'a str),
 }
 
+impl Route<'_> {
+    /// Whether it changes something that the caller's second factor may stand before. The account's own affairs ask for it themselves.
+    fn needs_factor(self, method: &Method) -> bool {
+        let reads = matches!(*method, Method::GET | Method::HEAD);
+        let asks_itself = matches!(
+            self,
+            Route::Login(_) | Route::Logout(_) | Route::CreateToken | Route::SetProfile | Route::BeginLogin
+        );
+        let changes_nothing = matches!(
+            self,
+            Route::SubmitLogin(..) | Route::Exchange(_) | Route::AuditBulk | Route::AuditQuick
+        );
+        !(reads || asks_itself || changes_nothing)
+    }
+}
+
 /// Answers a request.
 pub(crate) async fn dispatch(npm: &Npm, cx: &Cx, path: &Segments, request: Request) -> Result<Response> {
     let parts = Parts::of(path_of(cx, &request.method, path.parts()));
@@ -67,6 +106,9 @@ pub(crate) async fn dispatch(npm: &Npm, cx: &Cx, path: &Segments, request: Reque
             if reads { Error::not_found(error.message().to_owned()) } else { error }
         })
     };
+    if route.needs_factor(&request.method) {
+        factor::guard(cx, &request, Some(parts.package.as_str())).await?;
+    }
     match route {
         Route::Packument(pkg) => read::get_packument(npm, cx, &name(pkg)?, &request).await,
         Route::PutPackage(pkg) => publish::put_package(npm, cx, &name(pkg)?, request).await,
@@ -87,7 +129,31 @@ pub(crate) async fn dispatch(npm: &Npm, cx: &Cx, path: &Segments, request: Reque
         Route::Logout(token) => login::logout(cx, token, &request).await,
         Route::Whoami => login::whoami(cx),
         Route::Ping => Ok(login::ping()),
-        Route::Profile => login::profile(cx),
+        Route::Profile => profile::get_profile(cx).await,
+        Route::SetProfile => profile::set_profile(npm, cx, request).await,
+        Route::BeginLogin => weblogin::begin(npm, cx, request).await,
+        Route::LoginPage(session, secret) => weblogin::page(npm, cx, session, secret).await,
+        Route::SubmitLogin(session, secret) => weblogin::submit(npm, cx, session, secret, request).await,
+        Route::LoginDone(session, secret) => weblogin::done(npm, cx, session, secret).await,
+        Route::Collaborators(pkg) => teams::collaborators(cx, &name(pkg)?, &request).await,
+        Route::UserPackages(user) => teams::user_packages(cx, user).await,
+        Route::OrgPackages(org) => teams::org_packages(cx, org).await,
+        Route::OrgUsers(org) => teams::org_users(cx, org).await,
+        Route::SetOrgUser(org) => teams::set_org_user(npm, cx, org, request).await,
+        Route::RemoveOrgUser(org) => teams::remove_org_user(npm, cx, org, request).await,
+        Route::OrgTeams(org) => teams::org_teams(cx, org).await,
+        Route::CreateTeam(org) => teams::create_team(npm, cx, org, request).await,
+        Route::DestroyTeam(org, team) => teams::destroy_team(cx, org, team).await,
+        Route::TeamUsers(org, team) => teams::team_users(cx, org, team).await,
+        Route::SetTeamUser(org, team, on) => teams::set_team_user(npm, cx, org, team, on, request).await,
+        Route::TeamPackages(org, team) => teams::team_packages(cx, org, team).await,
+        Route::SetTeamPackage(org, team, on) => {
+            teams::set_team_package(npm, cx, org, team, on, request).await
+        }
+        Route::ListTrust(pkg) => trust::list(cx, &name(pkg)?).await,
+        Route::AddTrust(pkg) => trust::add(npm, cx, &name(pkg)?, request).await,
+        Route::RemoveTrust(pkg, id) => trust::remove(cx, &name(pkg)?, id).await,
+        Route::Exchange(pkg) => exchange::exchange(cx, &name(pkg)?, &request).await,
         Route::ListTokens => tokens::list(cx, &request).await,
         Route::CreateToken => tokens::create(npm, cx, request).await,
         Route::DeleteToken(key) => tokens::delete(cx, key, &request).await,
@@ -160,6 +226,30 @@ fn route<'a>(method: &Method, parts: &'a Parts<'a>) -> Option<Route<'a>> {
         (PUT, ["-", "user", user] | ["-", "user", user, "-rev", _]) => Route::Login(couch_user(user)?),
         (GET, ["-", "user", user]) => Route::User(couch_user(user)?),
         (GET, ["-", "npm", "v1", "user"]) => Route::Profile,
+        (POST, ["-", "npm", "v1", "user"]) => Route::SetProfile,
+        (POST, ["-", "v1", "login"]) => Route::BeginLogin,
+        (GET, ["-", "v1", "login", session, secret]) => Route::LoginPage(session, secret),
+        (POST, ["-", "v1", "login", session, secret]) => Route::SubmitLogin(session, secret),
+        (GET, ["-", "v1", "done", session, secret]) => Route::LoginDone(session, secret),
+        (GET, ["-", "package", "pkg", "collaborators"]) => Route::Collaborators(pkg),
+        (GET, ["-", "user", user, "package"]) => Route::UserPackages(user),
+        (GET, ["-", "org", org, "package"]) => Route::OrgPackages(org),
+        (GET, ["-", "org", org, "user"]) => Route::OrgUsers(org),
+        (PUT, ["-", "org", org, "user"]) => Route::SetOrgUser(org),
+        (DELETE, ["-", "org", org, "user"]) => Route::RemoveOrgUser(org),
+        (GET, ["-", "org", org, "team"]) => Route::OrgTeams(org),
+        (PUT, ["-", "org", org, "team"]) => Route::CreateTeam(org),
+        (DELETE, ["-", "team", org, team]) => Route::DestroyTeam(org, team),
+        (GET, ["-", "team", org, team, "user"]) => Route::TeamUsers(org, team),
+        (PUT, ["-", "team", org, team, "user"]) => Route::SetTeamUser(org, team, true),
+        (DELETE, ["-", "team", org, team, "user"]) => Route::SetTeamUser(org, team, false),
+        (GET, ["-", "team", org, team, "package"]) => Route::TeamPackages(org, team),
+        (PUT, ["-", "team", org, team, "package"]) => Route::SetTeamPackage(org, team, true),
+        (DELETE, ["-", "team", org, team, "package"]) => Route::SetTeamPackage(org, team, false),
+        (GET, ["-", "package", "pkg", "trust"]) => Route::ListTrust(pkg),
+        (POST, ["-", "package", "pkg", "trust"]) => Route::AddTrust(pkg),
+        (DELETE, ["-", "package", "pkg", "trust", id]) => Route::RemoveTrust(pkg, id),
+        (POST, ["-", "npm", "v1", "oidc", "token", "exchange", "package", "pkg"]) => Route::Exchange(pkg),
         (GET, ["-", "npm", "v1", "tokens"]) => Route::ListTokens,
         (POST, ["-", "npm", "v1", "tokens"]) => Route::CreateToken,
         (DELETE, ["-", "npm", "v1", "tokens", "token", key]) => Route::DeleteToken(key),
@@ -212,7 +302,7 @@ fn couch_user(segment: &str) -> Option<&str> {
     segment.strip_prefix("org.couchdb.user:").filter(|user| !user.is_empty())
 }
 
-/// 405 for a path that has other methods, else 404. `POST /-/v1/login` must be 404: only then npm asks for a password instead.
+/// 405 for a path that has other methods, else 404.
 fn no_route(method: &Method, parts: &Parts<'_>) -> Error {
     let Some(allow) = allowed(parts) else { return not_found() };
     Error::new(Kind::MethodNotAllowed, format!("{method} is not possible here; {allow} is"))
@@ -228,8 +318,12 @@ fn allowed(parts: &Parts<'_>) -> Option<String> {
 }
 
 /// Below these the name of a package comes next; below the first of them with its version behind an `@`.
-const PREFIXES: [&[&str]; 3] =
-    [&["-", "npm", "v1", "attestations"], &["-", "stage", "package"], &["-", "package"]];
+const PREFIXES: [&[&str]; 4] = [
+    &["-", "npm", "v1", "attestations"],
+    &["-", "npm", "v1", "oidc", "token", "exchange", "package"],
+    &["-", "stage", "package"],
+    &["-", "package"],
+];
 
 /// A path whose package name, one segment or two, stands as `pkg`.
 struct Parts<'a> {
@@ -304,7 +398,10 @@ mod tests {
             "Some(SetTag(\"@acme/widget\", \"next\"))"
         );
         assert_eq!(routed(&Method::PUT, "/-/user/org.couchdb.user:bob/-rev/1-a"), "Some(Login(\"bob\"))");
-        assert_eq!(routed(&Method::POST, "/-/v1/login"), "None");
+        for path in ["@acme%2fwidget", "@acme/widget"] {
+            let path = format!("/-/npm/v1/oidc/token/exchange/package/{path}");
+            assert_eq!(routed(&Method::POST, &path), "Some(Exchange(\"@acme/widget\"))");
+        }
         assert_eq!(routed(&Method::GET, "/-"), "None");
     }
 }

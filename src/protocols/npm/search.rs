@@ -78,7 +78,7 @@ fn rank(name: &PackageName, query: &Query) -> Option<u8> {
 }
 
 /// Names in the bucket, and whether there are more than are looked at.
-async fn list(cx: &Cx) -> Result<(Vec<PackageName>, bool)> {
+pub(crate) async fn list(cx: &Cx) -> Result<(Vec<PackageName>, bool)> {
     let (top, mut more) = folders(cx, &keys::packages()?, NAMES).await?;
     let mut names = Vec::new();
     for folder in top {
@@ -95,7 +95,8 @@ async fn list(cx: &Cx) -> Result<(Vec<PackageName>, bool)> {
     Ok((names, more))
 }
 
-async fn folders(cx: &Cx, prefix: &Prefix, limit: usize) -> Result<(Vec<String>, bool)> {
+/// The folders right below a prefix, and whether there are more than `limit`.
+pub(crate) async fn folders(cx: &Cx, prefix: &Prefix, limit: usize) -> Result<(Vec<String>, bool)> {
     let mut names = Vec::new();
     let mut after: Option<String> = None;
     loop {

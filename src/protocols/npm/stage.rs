@@ -240,6 +240,7 @@ pub(crate) async fn get_tarball(cx: &Cx, id: &str, request: &Request) -> Result<
 pub(crate) async fn approve(npm: &Npm, cx: &Cx, id: &str) -> Result<Response> {
     let (name, record) = load(cx, id).await?;
     access::require(cx, &name, Action::Write).await?;
+    access::may_publish(cx)?;
     let release = NewRelease {
         manifest: approved(&record.release, cx.require_user()?)?,
         now: cx.clock.now(),

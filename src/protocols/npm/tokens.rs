@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::error::SAY_AS_IS;
-use super::{NAME, Npm, body, login};
-use crate::auth::{Credentials, TokenInfo, TokenOptions};
+use super::factor::{BYPASS, STAGE_ONLY, TRUSTED, has_mark};
+use super::name::PackageName;
+use super::{NAME, Npm, body, factor, login};
+use crate::auth::{Credentials, Scope, TokenInfo, TokenOptions};
 use crate::core::secret::Secret;
 use crate::protocols::prelude::*;
 
@@ -17,8 +19,7 @@ struct NewToken {
     password: Option<Secret>,
     #[serde(default)]
     readonly: Option<bool>,
-    #[serde(default)]
-    cidr_whitelist: Vec<String>,
+    cidr_whitelist: Option<Vec<String>>,
     name: Option<String>,
     #[serde(alias = "token_description")]
     description: Option<String>,
@@ -33,6 +34,7 @@ struct NewToken {
     packages_and_scopes_permission: Option<String>,
     #[serde(default)]
     orgs: Vec<String>,
+    orgs_permission: Option<String>,
     #[serde(default)]
     bypass_2fa: bool,
 }
@@ -77,7 +79,7 @@ pub(crate) async fn create(npm: &Npm, cx: &Cx, mut request: Request) -> Result<R
     let user = cx.require_user()?.to_owned();
     may_manage(cx)?;
     let client = request.client_ip();
-    let otp = request.header("npm-otp").map(Secret::new);
+    let otp = factor::code(&request);
     let wanted: NewToken = body::json(npm, &mut request, "the token").await?;
     let wrong = || Error::new(Kind::Unauthorized, "the password is wrong").with_code(SAY_AS_IS);
     let password = wanted.password.clone().filter(|password| !password.is_empty()).ok_or_else(wrong)?;
@@ -94,61 +96,165 @@ pub(crate) async fn create(npm: &Npm, cx: &Cx, mut request: Request) -> Result<R
     Ok(Response::json(StatusCode::OK, &answer).static_header(header::CACHE_CONTROL, "no-store"))
 }
 
-/// A read-only token changes nothing, its owner's tokens least of all.
-fn may_manage(cx: &Cx) -> Result<()> {
-    if cx.identity.token().is_some_and(|token| token.readonly) {
+/// Managing an account takes a token that may do everything of npm, as a login makes it: one that was made to do less must not make itself
+/// a successor that does more, nor end its owner's other tokens.
+pub(crate) fn may_manage(cx: &Cx) -> Result<()> {
+    let Some(token) = cx.identity.token() else { return Ok(()) };
+    if token.readonly {
         return Err(Error::denied(
             "this token is read-only; managing tokens needs one that may write, or the password",
+        ));
+    }
+    let account = cx.resource("account", &*token.user_id);
+    let whole = token
+        .scopes
+        .iter()
+        .filter_map(|text| Scope::parse(text))
+        .any(|scope| scope.grants(&account, Action::Any));
+    let marked = [BYPASS, STAGE_ONLY, TRUSTED].into_iter().any(|mark| has_mark(token, mark));
+    // A custom provider's tokens say what it likes.
+    if marked || (cx.auth.keeps_users() && !whole) {
+        return Err(Error::denied(
+            "this token was made for less than managing an account; log in with `npm login`",
         ));
     }
     Ok(())
 }
 
+/// What a granular token may do with packages, or with organisations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Permission {
+    Nothing,
+    Read,
+    Stage,
+    Write,
+}
+
+impl Permission {
+    fn parse(text: Option<&str>, what: &str) -> Result<Option<Self>> {
+        Ok(Some(match text {
+            None => return Ok(None),
+            Some("no-access") => Self::Nothing,
+            Some("read-only") => Self::Read,
+            Some("read-write-stage-only") => Self::Stage,
+            Some("read-write") => Self::Write,
+            Some(_) => return unprocessable(&format!("its permission for {what} is none that is known")),
+        }))
+    }
+
+    /// The action of its scopes; writing implies reading.
+    const fn action(self) -> Option<&'static str> {
+        match self {
+            Self::Nothing => None,
+            Self::Read => Some("read"),
+            Self::Stage | Self::Write => Some("write"),
+        }
+    }
+}
+
+fn unprocessable<T>(why: &str) -> Result<T> {
+    Err(Error::new(Kind::Unprocessable, format!("the token can't be made: {why}")))
+}
+
 fn options(cx: &Cx, wanted: &NewToken) -> Result<TokenOptions> {
-    let unprocessable =
-        |why: &str| Err(Error::new(Kind::Unprocessable, format!("the token can't be made: {why}")));
-    if wanted.bypass_2fa {
-        return unprocessable("there is no second factor here to get past");
-    }
-    if !wanted.orgs.is_empty() {
-        return unprocessable("there are no organisations here");
-    }
-    let readonly = match wanted.packages_and_scopes_permission.as_deref() {
+    let packages = Permission::parse(wanted.packages_and_scopes_permission.as_deref(), "packages")?;
+    let orgs = Permission::parse(wanted.orgs_permission.as_deref(), "organisations")?;
+    let scopes = scopes(wanted, packages, orgs)?;
+    // Whoever names a permission has said whether the token only reads.
+    let readonly = match packages {
         None => wanted.readonly.unwrap_or(cx.auth.default_readonly(NAME)),
-        Some("read-only") => true,
-        Some("read-write") => wanted.readonly.unwrap_or(false),
-        Some(_) => return unprocessable("its permission must be read-only or read-write"),
+        Some(Permission::Nothing | Permission::Read) if orgs != Some(Permission::Write) => true,
+        Some(_) => wanted.readonly.unwrap_or(false),
     };
-    let names = wanted
-        .scopes
-        .iter()
-        .map(|scope| format!("@{}/*", scope.trim_start_matches('@').trim_end_matches("/*")));
-    let names: Vec<String> = wanted.packages.iter().cloned().chain(names).collect();
-    let granular = wanted.packages_and_scopes_permission.is_some() && !wanted.packages_all;
-    if granular && names.is_empty() {
-        return unprocessable("it names no packages and no scopes");
-    }
-    let actions: &[&str] = if readonly { &["read"] } else { &["read", "write"] };
-    let grant = |name: &String| {
-        actions.iter().map(move |action| format!("npm:package:{name}:{action}")).collect::<Vec<_>>()
-    };
-    let scopes = if wanted.packages_all { Vec::new() } else { names.iter().flat_map(grant).collect() };
+    let mut metadata = Map::new();
+    let description = wanted.description.as_ref().map(|text| ("description".to_owned(), json!(text)));
+    metadata.extend(description);
+    metadata.extend((packages == Some(Permission::Stage)).then(|| (STAGE_ONLY.to_owned(), json!(true))));
+    metadata.extend(wanted.bypass_2fa.then(|| (BYPASS.to_owned(), json!(true))));
     let days = wanted.expires.map(|days| Duration::from_secs(days.min(36_500) * 86_400));
     Ok(TokenOptions {
         readonly,
         scopes,
         expires_at: days.map(|span| cx.clock.now().plus(span)),
-        cidr: wanted.cidr_whitelist.clone(),
+        cidr: wanted.cidr_whitelist.clone().unwrap_or_default(),
         name: wanted.name.clone(),
-        metadata: wanted.description.as_ref().map(|text| json!({ "description": text })),
+        metadata: (!metadata.is_empty()).then_some(Value::Object(metadata)),
     })
+}
+
+/// The scopes of a token; none for one that may do everything, as npm up to 10 makes them.
+fn scopes(wanted: &NewToken, packages: Option<Permission>, orgs: Option<Permission>) -> Result<Vec<String>> {
+    let names = names(wanted)?;
+    let any_named = wanted.packages_all || !names.is_empty();
+    if packages.is_none() && orgs.is_none() && !any_named && wanted.orgs.is_empty() {
+        return Ok(Vec::new());
+    }
+    if packages.is_some_and(|permission| permission != Permission::Nothing) && !any_named {
+        return unprocessable("it names no packages and no scopes");
+    }
+    if orgs.is_some_and(|permission| permission != Permission::Nothing) && wanted.orgs.is_empty() {
+        return unprocessable("it names no organisations");
+    }
+    // npm up to 10 says `readonly`, later ones name a permission; packages without either are for reading.
+    let action = packages
+        .map_or(Some(if wanted.readonly == Some(false) { "write" } else { "read" }), Permission::action);
+    let all = wanted.packages_all.then(|| "*".to_owned());
+    let mut scopes = Vec::new();
+    if let Some(action) = action {
+        scopes.extend(all.into_iter().chain(names).map(|name| format!("npm:package:{name}:{action}")));
+    }
+    // Managing an organisation is no less than being its admin.
+    let action =
+        orgs.and_then(Permission::action).map(|action| if action == "write" { "admin" } else { action });
+    for org in &wanted.orgs {
+        let org = org.trim_start_matches('@');
+        if PackageName::parse(&format!("@{org}/x")).is_err() {
+            return unprocessable("an organisation that it names can't exist");
+        }
+        scopes.extend(action.map(|action| format!("npm:org:{org}:{action}")));
+    }
+    if scopes.is_empty() {
+        return unprocessable("it could do nothing at all");
+    }
+    Ok(scopes)
+}
+
+/// The names and patterns that a token is for. Read as names: a `*` or a `:` in one would widen a token that is to be narrow.
+fn names(wanted: &NewToken) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for text in &wanted.packages {
+        // npm takes a scope here as well.
+        match text.strip_suffix("/*").unwrap_or(text) {
+            scope if scope.starts_with('@') && !scope.contains('/') => names.push(scope_pattern(scope)?),
+            name => match PackageName::parse(name) {
+                Ok(name) if !name.as_str().contains('*') => names.push(name.as_str().to_owned()),
+                _ => return unprocessable("a package that it names can't exist"),
+            },
+        }
+    }
+    for scope in &wanted.scopes {
+        names.push(scope_pattern(scope)?);
+    }
+    Ok(names)
+}
+
+fn scope_pattern(scope: &str) -> Result<String> {
+    let scope = scope.trim_start_matches('@').trim_end_matches("/*");
+    match PackageName::parse(&format!("@{scope}/x")) {
+        Ok(name) if !scope.contains('*') => Ok(format!("@{}/*", name.scope().unwrap_or_default())),
+        _ => unprocessable("a scope that it names can't exist"),
+    }
 }
 
 /// `DELETE /-/npm/v1/tokens/token/{key}`; npm may also give the token itself.
 pub(crate) async fn delete(cx: &Cx, key: &str, request: &Request) -> Result<Response> {
     let user = cx.require_user()?;
-    may_manage(cx)?;
-    if !cx.auth.revoke_key(user, key).await? {
+    // A token may always end itself.
+    let itself = cx.auth.presented_token(request).is_some_and(|own| own == Secret::new(key));
+    if !itself {
+        may_manage(cx)?;
+    }
+    if itself || !cx.auth.revoke_key(user, key).await? {
         login::revoke_own(cx, key, request).await?;
     }
     Ok(Response::json(StatusCode::OK, &json!({ "ok": true })))

@@ -1,6 +1,7 @@
 //! Full requests on a registry in memory, as each client sends them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod accounts;
 mod attacks;
 mod batch;
 mod costs;
@@ -12,7 +13,10 @@ mod races;
 mod read;
 mod signing;
 mod stage;
+mod teams;
+mod trust;
 mod users;
+mod weblogin;
 
 use std::io::Write as _;
 

@@ -153,7 +153,6 @@ async fn granular_tokens_hold_what_they_say() {
         json!({ "packages_and_scopes_permission": "everything" }),
         json!({ "packages_and_scopes_permission": "read-only" }),
         json!({ "orgs": ["acme"] }),
-        json!({ "bypass_2fa": true }),
     ] {
         let answer = registry.send(create(bad.clone())).await;
         assert_eq!(answer.status, 422, "{bad}: {}", answer.text());
