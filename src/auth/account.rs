@@ -146,15 +146,12 @@ impl Auth {
         let begun = new.clone();
         let change = move |record: &mut super::records::UserRecord| {
             record.updated = Some(now);
-            match record.factor.as_mut().filter(|factor| !factor.pending) {
-                Some(factor) => {
-                    factor.mode = mode;
-                    Ok(Edit::Changed(false))
-                }
-                None => {
-                    record.factor = Some(begun.clone());
-                    Ok(Edit::Changed(true))
-                }
+            if let Some(factor) = record.factor.as_mut().filter(|factor| !factor.pending) {
+                factor.mode = mode;
+                Ok(Edit::Changed(false))
+            } else {
+                record.factor = Some(begun.clone());
+                Ok(Edit::Changed(true))
             }
         };
         let fresh = builtin.backend.change_user(user, Box::new(change)).await?;

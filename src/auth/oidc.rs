@@ -34,7 +34,7 @@ struct Issuer {
 struct Key {
     id: Option<String>,
     algorithm: Algorithm,
-    key: DecodingKey,
+    decoding: DecodingKey,
 }
 
 /// An identity token that holds.
@@ -75,13 +75,14 @@ impl Issuers {
         validation.set_required_spec_claims(&["exp", "aud", "iss"]);
         // Time is checked below, with the registry's own clock.
         validation.validate_exp = false;
-        let claims = jsonwebtoken::decode::<Map<String, Value>>(text, &key.key, &validation).ok()?.claims;
+        let claims =
+            jsonwebtoken::decode::<Map<String, Value>>(text, &key.decoding, &validation).ok()?.claims;
         in_time(&claims, clock.now()).then(|| IdToken { kind: issuer.kind.clone(), claims })
     }
 }
 
 fn in_time(claims: &Map<String, Value>, now: Timestamp) -> bool {
-    let moment = |name: &str| claims.get(name).map(|value| value.as_f64());
+    let moment = |name: &str| claims.get(name).map(serde_json::Value::as_f64);
     let Some(Some(end)) = moment("exp") else { return false };
     let start = match moment("nbf").or_else(|| moment("iat")) {
         Some(Some(start)) => start,
@@ -89,7 +90,8 @@ fn in_time(claims: &Map<String, Value>, now: Timestamp) -> bool {
         // There and no number.
         Some(None) => return false,
     };
-    let (now, leeway) = (now.as_millis() as f64 / 1000.0, LEEWAY.as_secs_f64());
+    let (now, leeway) =
+        (Duration::from_millis(now.as_millis().unsigned_abs()).as_secs_f64(), LEEWAY.as_secs_f64());
     end + leeway > now && start - leeway <= now
 }
 
@@ -142,7 +144,7 @@ fn usable(jwk: &Jwk) -> Option<Key> {
     let fits =
         named.is_none_or(|name| ALGORITHMS.iter().any(|one| *one == algorithm && name == format!("{one:?}")));
     let key = DecodingKey::from_jwk(jwk).ok()?;
-    (signs && fits).then(|| Key { id: jwk.common.key_id.clone(), algorithm, key })
+    (signs && fits).then(|| Key { id: jwk.common.key_id.clone(), algorithm, decoding: key })
 }
 
 impl Auth {

@@ -53,8 +53,8 @@ fn shown(user: &str, account: &Account) -> Value {
         "tfa": account.factor.map(|(mode, pending)| json!({ "mode": mode, "pending": pending })),
         "name": user,
         "email_verified": false,
-        "created": account.created.map(|time| time.rfc3339()),
-        "updated": account.updated.map(|time| time.rfc3339()),
+        "created": account.created.map(crate::core::time::Timestamp::rfc3339),
+        "updated": account.updated.map(crate::core::time::Timestamp::rfc3339),
         "cidr_whitelist": null,
     });
     if let Some(object) = value.as_object_mut() {

@@ -82,7 +82,8 @@ impl Query {
         let is =
             |value: &Value, wanted: &str| value.as_str().is_some_and(|text| text.to_lowercase() == wanted);
         let author = |wanted: &String| {
-            is(&package["author"]["name"], wanted) || is(&package["publisher"]["username"], wanted)
+            let names = ["/author/name", "/publisher/username"];
+            names.iter().any(|place| package.pointer(place).is_some_and(|name| is(name, wanted)))
         };
         let people = package["maintainers"].as_array();
         let maintainer =
