@@ -35,9 +35,9 @@ const clients = {
   'yarn-classic': {
     files: (url, token) => ({ '.npmrc': npmrc(url, token), '.yarnrc': `registry "${url}"\ndisable-self-update-check true\n` }),
     publish: (version) => ['publish', '--non-interactive', '--no-git-tag-version', '--new-version', version],
-    missing: /one-time pass|OTP/i,
+    missing: /Two factor authentication enabled/,
   },
-  'yarn-berry': { files: berryRc, publish: () => ['npm', 'publish'], install: true, missing: /one-time pass|OTP/i, trusted: true },
+  'yarn-berry': { files: berryRc, publish: () => ['npm', 'publish'], install: true, missing: /YN0033.*requires additional authentication/, trusted: true },
   bun: { files: rc, publish: () => ['publish'], missing: /one-time pass|OTP|one time/i },
 };
 
@@ -80,7 +80,9 @@ for (const [name, { files, publish, install, missing, trusted }] of Object.entri
       await call(site, site.bob, 'POST', '-/package/built/trust', [{ type: 'github', claims, permissions: ['createPackage'] }]);
       const token = (repository) =>
         builds.token({ aud: 'npm:127.0.0.1', repository, workflow_ref: `${repository}/.github/workflows/release.yml@refs/heads/main` });
-      const build = (repository) => ({ as: 'nobody', env: { GITHUB_ACTIONS: 'true', CI: 'true', NPM_ID_TOKEN: token(repository) } });
+      const build = (repository) => ({ as: 'nobody', env: { ...service, CI: 'true', NPM_ID_TOKEN: token(repository) } });
+      // Of GitHub yarn berry wants the token by a request; of GitLab it takes this variable.
+      const service = install ? { GITLAB_CI: 'true' } : { GITHUB_ACTIONS: 'true' };
       const cwd = await made(site, { name: 'built', version: '1.1.0' });
       (await start(site, publish('1.1.0'), { cwd, ...build('evil/built') })).refused(/401|auth|log in|logged in/i);
       (await start(site, publish('1.1.0'), { cwd, ...build('acme/built') })).ok();

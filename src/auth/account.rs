@@ -148,11 +148,10 @@ impl Auth {
             record.updated = Some(now);
             if let Some(factor) = record.factor.as_mut().filter(|factor| !factor.pending) {
                 factor.mode = mode;
-                Ok(Edit::Changed(false))
-            } else {
-                record.factor = Some(begun.clone());
-                Ok(Edit::Changed(true))
+                return Ok(Edit::Changed(false));
             }
+            record.factor = Some(begun.clone());
+            Ok(Edit::Changed(true))
         };
         let fresh = builtin.backend.change_user(user, Box::new(change)).await?;
         Ok(if fresh { Enrolment::Begun(new.url(issuer, user)) } else { Enrolment::Changed(mode) })

@@ -143,9 +143,9 @@ impl Factor {
     }
 }
 
-/// New recovery codes, of 122 random bits each.
+/// New recovery codes. Of 64 hexadecimal digits, since npm takes nothing else at its prompt.
 pub(super) fn recovery_codes() -> Vec<Secret> {
-    (0..RECOVERY).map(|_| Secret::new(id::uuid().replace('-', ""))).collect()
+    (0..RECOVERY).map(|_| Secret::new(format!("{}{}", id::uuid(), id::uuid()).replace('-', ""))).collect()
 }
 
 /// 401: a code is needed. The words are those that npm, pnpm, yarn and bun look for.

@@ -57,7 +57,7 @@ impl Issuers {
     }
 
     /// The token, if a configured issuer has signed it for the audience and it is in its time.
-    fn verify(&self, token: &Secret, audience: Option<&str>, clock: &Clock) -> Option<IdToken> {
+    fn verify(&self, token: &Secret, audiences: &[String], clock: &Clock) -> Option<IdToken> {
         let text = token.expose();
         if text.len() > MAX_LENGTH {
             return None;
@@ -67,10 +67,13 @@ impl Issuers {
         // Only to find the keys; the signature says whether it is true.
         let named = unproven.claims.get("iss")?.as_str()?;
         let issuer = self.0.iter().find(|issuer| issuer.url == named)?;
-        let audience = issuer.audience.as_deref().or(audience)?;
+        let audiences = issuer.audience.as_ref().map_or(audiences, std::slice::from_ref);
+        if audiences.is_empty() {
+            return None;
+        }
         let key = issuer.key(header.kid.as_deref(), header.alg)?;
         let mut validation = Validation::new(key.algorithm);
-        validation.set_audience(&[audience]);
+        validation.set_audience(audiences);
         validation.set_issuer(&[&issuer.url]);
         validation.set_required_spec_claims(&["exp", "aud", "iss"]);
         // Time is checked below, with the registry's own clock.
@@ -82,17 +85,18 @@ impl Issuers {
 }
 
 fn in_time(claims: &Map<String, Value>, now: Timestamp) -> bool {
-    let moment = |name: &str| claims.get(name).map(serde_json::Value::as_f64);
-    let Some(Some(end)) = moment("exp") else { return false };
-    let start = match moment("nbf").or_else(|| moment("iat")) {
-        Some(Some(start)) => start,
-        None => 0.0,
-        // There and no number.
-        Some(None) => return false,
+    // Seconds, perhaps with a fraction; `as` saturates. `Some(None)` is there and no number.
+    let moment = |name: &str| {
+        let seconds = claims.get(name).map(Value::as_f64)?;
+        Some(seconds.map(|seconds| Timestamp::from_millis((seconds * 1000.0) as i64)))
     };
-    let (now, leeway) =
-        (Duration::from_millis(now.as_millis().unsigned_abs()).as_secs_f64(), LEEWAY.as_secs_f64());
-    end + leeway > now && start - leeway <= now
+    let Some(Some(end)) = moment("exp") else { return false };
+    let started = match moment("nbf").or_else(|| moment("iat")) {
+        Some(Some(start)) => start <= now.plus(LEEWAY),
+        Some(None) => false,
+        None => true,
+    };
+    started && end.plus(LEEWAY) > now
 }
 
 impl Issuer {
@@ -143,8 +147,8 @@ fn usable(jwk: &Jwk) -> Option<Key> {
     let named = jwk.common.key_algorithm.as_ref().map(ToString::to_string);
     let fits =
         named.is_none_or(|name| ALGORITHMS.iter().any(|one| *one == algorithm && name == format!("{one:?}")));
-    let key = DecodingKey::from_jwk(jwk).ok()?;
-    (signs && fits).then(|| Key { id: jwk.common.key_id.clone(), algorithm, decoding: key })
+    let decoding = DecodingKey::from_jwk(jwk).ok()?;
+    (signs && fits).then(|| Key { id: jwk.common.key_id.clone(), algorithm, decoding })
 }
 
 impl Auth {
@@ -158,10 +162,10 @@ impl Auth {
         self.issuers.0.iter().any(|issuer| issuer.kind == kind)
     }
 
-    /// What an identity token says, if a configured issuer has signed it and it was made for `audience` (or for the one that is configured
-    /// with the issuer). `None` for anything else, and where nobody knows what the audience must be.
-    pub fn verify_id_token(&self, token: &Secret, audience: Option<&str>) -> Option<IdToken> {
-        self.issuers.verify(token, audience, &self.clock)
+    /// What an identity token says, if a configured issuer has signed it and it was made for one of the audiences (or for the one that is
+    /// configured with the issuer). `None` for anything else, and where nobody knows what the audience must be.
+    pub fn verify_id_token(&self, token: &Secret, audiences: &[String]) -> Option<IdToken> {
+        self.issuers.verify(token, audiences, &self.clock)
     }
 }
 
@@ -235,7 +239,7 @@ mod tests {
 
     fn holds(issuers: &Issuers, token: &str) -> bool {
         let clock = Clock::manual(Timestamp::from_millis(NOW * 1000));
-        issuers.verify(&Secret::new(token), Some(AUDIENCE), &clock).is_some()
+        issuers.verify(&Secret::new(token), &[AUDIENCE.to_owned()], &clock).is_some()
     }
 
     fn claims() -> Value {
@@ -320,9 +324,9 @@ mod tests {
         let clock = Clock::manual(Timestamp::from_millis(NOW * 1000));
         let token = Secret::new(issuer.token(&claims()));
         let unknown = Issuers::new(&configured(issuer.jwks(), None)).unwrap();
-        assert!(unknown.verify(&token, None, &clock).is_none());
+        assert!(unknown.verify(&token, &[], &clock).is_none());
         let known = Issuers::new(&configured(issuer.jwks(), Some(AUDIENCE))).unwrap();
-        assert!(known.verify(&token, None, &clock).is_some());
+        assert!(known.verify(&token, &[], &clock).is_some());
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(crate) async fn exchange(cx: &Cx, name: &PackageName, request: &Request) -> 
         .with_code(SAY_AS_IS)
     };
     let token = cx.auth.presented_token(request).ok_or_else(refused)?;
-    let id = cx.auth.verify_id_token(&token, audience(cx).as_deref()).ok_or_else(refused)?;
+    let id = cx.auth.verify_id_token(&token, &audiences(cx)).ok_or_else(refused)?;
     let trusted = trust::load(cx, name).await?;
     let record = trusted.records.iter().find(|record| record.covers(&id)).ok_or_else(refused)?;
     let user = builder(&id);
@@ -55,11 +55,15 @@ pub(crate) async fn exchange(cx: &Cx, name: &PackageName, request: &Request) -> 
     Ok(Response::json(StatusCode::CREATED, &answer).static_header(header::CACHE_CONTROL, "no-store"))
 }
 
-/// What the token must have been made for, in npm's form. Never from the request's `Host`: whoever gets a build's token for another registry
+/// What the token must have been made for, in npm's form: npm and pnpm name the host, yarn berry its port too. Never from the request's `Host`: whoever gets a build's token for another registry
 /// could use it here with a header of their own.
-fn audience(cx: &Cx) -> Option<String> {
-    let url = url::Url::parse(cx.mount.registry_url.as_deref()?).ok()?;
-    Some(format!("npm:{}", url.host_str()?))
+fn audiences(cx: &Cx) -> Vec<String> {
+    let url = cx.mount.registry_url.as_deref().and_then(|url| url::Url::parse(url).ok());
+    let Some((host, port)) = url.as_ref().and_then(|url| Some((url.host_str()?, url.port()))) else {
+        return Vec::new();
+    };
+    let with_port = port.map(|port| format!("npm:{host}:{port}"));
+    [format!("npm:{host}")].into_iter().chain(with_port).collect()
 }
 
 /// The build as a user id. No user can be called so: their names have no colon.

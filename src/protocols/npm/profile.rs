@@ -9,6 +9,7 @@ use super::error::SAY_AS_IS;
 use super::{Npm, body, factor, tokens};
 use crate::auth::{Account, Enrolment, FactorMode};
 use crate::core::secret::Secret;
+use crate::core::time::Timestamp;
 use crate::protocols::prelude::*;
 
 /// What a user may say. npm sends all of them with each change, unset ones as `null`.
@@ -53,8 +54,8 @@ fn shown(user: &str, account: &Account) -> Value {
         "tfa": account.factor.map(|(mode, pending)| json!({ "mode": mode, "pending": pending })),
         "name": user,
         "email_verified": false,
-        "created": account.created.map(crate::core::time::Timestamp::rfc3339),
-        "updated": account.updated.map(crate::core::time::Timestamp::rfc3339),
+        "created": account.created.map(Timestamp::rfc3339),
+        "updated": account.updated.map(Timestamp::rfc3339),
         "cidr_whitelist": null,
     });
     if let Some(object) = value.as_object_mut() {
