@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { client } from '../../scripts/clients.mjs';
 import { call, enrol, person } from '../support/accounts.mjs';
 import { issuer } from '../support/authenticator.mjs';
-import { matrix, password } from '../support/matrix.mjs';
+import { few, matrix, password } from '../support/matrix.mjs';
 import { npmrc, people } from '../support/npm-config.mjs';
 import { write, writePackage } from '../support/packages.mjs';
 import { run } from '../support/process.mjs';
@@ -52,7 +52,7 @@ for (const [name, { files, publish, install, missing, trusted }] of Object.entri
   const start = (site, args, { cwd, as = 'owner', env = {}, ...more }) =>
     run([...argv, ...args], { cwd, env: { ...site.as(as), YARN_GLOBAL_FOLDER: join(site.box.home, 'yarn'), ...env }, ...more });
 
-  matrix(`${name} accounts`, { modes: ['listener'], protocol: 'npm', config, setUp }, (step) => {
+  matrix(`${name} accounts`, { storages: few, modes: ['listener'], protocol: 'npm', config, setUp }, (step) => {
     const made = async (site, manifest) => {
       const { folder } = await writePackage(await site.box.folder(`${manifest.name}-${manifest.version}`), manifest);
       if (install) {

@@ -1,7 +1,7 @@
 // The other clients' audits: yarn 4, bun and deno are told of the vulnerability that the registry knows of. (Yarn 1 asks a host of its own.)
 import { join } from 'node:path';
 import { client } from '../../scripts/clients.mjs';
-import { matrix } from '../support/matrix.mjs';
+import { few, matrix } from '../support/matrix.mjs';
 import { npmrc, people } from '../support/npm-config.mjs';
 import { config } from '../support/npm-manage.mjs';
 import { write, writePackage, writeProject } from '../support/packages.mjs';
@@ -21,7 +21,7 @@ const setUp = async (site) => {
   (await start(site, 'npm', ['publish'], made.folder)).ok();
 };
 
-matrix('audits', { protocol: 'npm', config, setUp }, (step) => {
+matrix('audits', { storages: few, protocol: 'npm', config, setUp }, (step) => {
   const projectOf = async (site, folder) => {
     const project = await site.box.folder(folder);
     await writeProject(project, { weak: '1.0.0' });

@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { client } from '../../scripts/clients.mjs';
-import { matrix, password } from '../support/matrix.mjs';
+import { few, matrix, password } from '../support/matrix.mjs';
 import { peopleAndImages } from '../support/oci-clients.mjs';
 import { write } from '../support/packages.mjs';
 import { run, startServer } from '../support/process.mjs';
@@ -41,7 +41,7 @@ async function setUp(site) {
 
 const ctr = (site, args, options = {}) => run(['/usr/bin/ctr', '--address', site.socket, ...args], { cwd: site.box.dir, env: site.box.env, ...options });
 
-matrix('containerd', { protocol: 'oci', setUp, tearDown: (site) => site.daemon?.stop() }, (step) => {
+matrix('containerd', { storages: few, protocol: 'oci', setUp, tearDown: (site) => site.daemon?.stop() }, (step) => {
   const remote = (site, name) => `${site.registry.host}/${name}`;
   const owner = ['--user', `alice:${password}`];
   /** Takes an image in from its layout and calls it by the place it goes to. */

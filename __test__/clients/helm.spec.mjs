@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { client } from '../../scripts/clients.mjs';
-import { matrix, password } from '../support/matrix.mjs';
+import { few, matrix, password } from '../support/matrix.mjs';
 import { digestOf } from '../support/oci.mjs';
 import { peopleAndImages } from '../support/oci-clients.mjs';
 import { write } from '../support/packages.mjs';
@@ -19,7 +19,7 @@ for (const name of ['helm-3', 'helm-4']) {
     return run([...argv, ...args], { cwd, env, ...more });
   };
 
-  matrix(name, { protocol: 'oci', setUp: peopleAndImages }, (step) => {
+  matrix(name, { storages: few, protocol: 'oci', setUp: peopleAndImages }, (step) => {
     const remote = (site, path) => `oci://${site.registry.host}/${path}`;
     const packed = async (site, version) => {
       const chart = await site.box.folder('chart');

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { client } from '../../scripts/clients.mjs';
 import { asToken, call, enrol, person } from '../support/accounts.mjs';
 import { Authenticator, issuer } from '../support/authenticator.mjs';
-import { matrix, password } from '../support/matrix.mjs';
+import { few, matrix, password } from '../support/matrix.mjs';
 import { npmrc, people } from '../support/npm-config.mjs';
 import { writePackage } from '../support/packages.mjs';
 import { run } from '../support/process.mjs';
@@ -25,7 +25,7 @@ async function setUp(site) {
   for (const name of ['bob', 'carol', 'frank']) site[name] = await person(site, name);
 }
 
-matrix('npm accounts', { protocol: 'npm', config, setUp }, (step) => {
+matrix('npm accounts', { storages: few, protocol: 'npm', config, setUp }, (step) => {
   const folder = async (site, name, version) => (await writePackage(await site.box.folder(`${name}-${version}`), { name, version })).folder;
   const publish = async (site, name, version, { args = [], ...more } = {}) => npm(site, ['publish', ...args], { cwd: await folder(site, name, version), ...more });
 
@@ -206,7 +206,7 @@ matrix('npm accounts', { protocol: 'npm', config, setUp }, (step) => {
 for (const name of ['npm-6', 'npm-8', 'npm-10', 'npm-12']) {
   const older = async (site, args, { cwd = site.box.dir, as, ...more }) => run([...(await client(name)).argv, ...args], { cwd, env: site.as(as), ...more });
 
-  matrix(`${name} accounts`, { modes: ['listener'], protocol: 'npm', setUp }, (step) => {
+  matrix(`${name} accounts`, { storages: few, modes: ['listener'], protocol: 'npm', setUp }, (step) => {
     step('logs in, says who it is, publishes, and logs out', async (site) => {
       const answers = [[/username/i, 'bob'], [/password/i, password], ...(['npm-6', 'npm-8'].includes(name) ? [[/email/i, 'bob@example.com']] : [])];
       const legacy = name === 'npm-6' ? [] : ['--auth-type=legacy'];

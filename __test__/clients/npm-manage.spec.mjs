@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { client } from '../../scripts/clients.mjs';
-import { matrix, password } from '../support/matrix.mjs';
+import { few, matrix, password } from '../support/matrix.mjs';
 import { npmrc, people } from '../support/npm-config.mjs';
 import { assertSigned, config, packument } from '../support/npm-manage.mjs';
 import { assertInstalled, assertIntegrity, writePackage, writeProject } from '../support/packages.mjs';
@@ -18,7 +18,7 @@ const setUp = async (site) => {
   await site.registry.addUser('bob', password);
 };
 
-matrix('npm, after publishing', { protocol: 'npm', config, setUp }, (step) => {
+matrix('npm, after publishing', { storages: few, protocol: 'npm', config, setUp }, (step) => {
   const publishing = async (site, manifest, args = []) => {
     const made = await writePackage(await site.box.folder(`${manifest.name}-${manifest.version}`), manifest);
     (await npm(site, ['publish', ...args], { cwd: made.folder })).ok();

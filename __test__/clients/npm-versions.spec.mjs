@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { client } from '../../scripts/clients.mjs';
-import { matrix } from '../support/matrix.mjs';
+import { few, matrix } from '../support/matrix.mjs';
 import { npmrc, people } from '../support/npm-config.mjs';
 import { assertSigned, config, packument } from '../support/npm-manage.mjs';
 import { assertInstalled, assertIntegrity, writePackage, writeProject } from '../support/packages.mjs';
@@ -16,7 +16,7 @@ for (const major of [6, 8, 10, 12]) {
 
   const setUp = (site) => people(site, (url, token) => ({ '.npmrc': npmrc(url, token, major === 6 ? { 'always-auth': Boolean(token) } : {}) }));
 
-  matrix(`npm ${major}`, { protocol: 'npm', config, setUp, modes: ['listener'] }, (step) => {
+  matrix(`npm ${major}`, { storages: few, protocol: 'npm', config, setUp, modes: ['listener'] }, (step) => {
     const publishing = async (site, manifest, args = []) => {
       const made = await writePackage(await site.box.folder(`${manifest.name}-${manifest.version}`), manifest);
       (await npm(site, ['publish', ...args], { cwd: made.folder })).ok();

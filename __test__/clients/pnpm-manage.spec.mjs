@@ -1,7 +1,7 @@
 // pnpm: what comes after publishing. Version 12 speaks for itself in all of it, version 10 through npm but for its audit.
 import assert from 'node:assert/strict';
 import { client } from '../../scripts/clients.mjs';
-import { matrix, password } from '../support/matrix.mjs';
+import { few, matrix, password } from '../support/matrix.mjs';
 import { npmrc, people } from '../support/npm-config.mjs';
 import { config, packument } from '../support/npm-manage.mjs';
 import { assertIntegrity, write, writePackage, writeProject } from '../support/packages.mjs';
@@ -18,7 +18,7 @@ for (const name of ['pnpm-10', 'pnpm-12']) {
     await site.registry.addUser('bob', password);
   };
 
-  matrix(`${name}, after publishing`, { protocol: 'npm', config, setUp }, (step) => {
+  matrix(`${name}, after publishing`, { storages: few, protocol: 'npm', config, setUp }, (step) => {
     const publishing = async (site, manifest) => {
       const made = await writePackage(await site.box.folder(`${manifest.name}-${manifest.version}`), manifest);
       (await pnpm(site, ['publish', '--no-git-checks'], { cwd: made.folder })).ok();

@@ -4,7 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { client } from '../../scripts/clients.mjs';
-import { matrix, password } from '../support/matrix.mjs';
+import { few, matrix, password } from '../support/matrix.mjs';
 import { image, noise, writeLayout } from '../support/oci.mjs';
 import { peopleAndImages } from '../support/oci-clients.mjs';
 import { write } from '../support/packages.mjs';
@@ -31,7 +31,7 @@ async function setUp(site) {
 
 const tearDown = (site) => site.store && rm(site.store, { recursive: true, force: true });
 
-matrix('podman', { protocol: 'oci', setUp, tearDown }, (step) => {
+matrix('podman', { storages: few, protocol: 'oci', setUp, tearDown }, (step) => {
   const remote = (site, name) => `${site.registry.host}/${name}`;
   /** Loads an image from its layout and names it after the place it goes to. */
   const loaded = async (site, name, to) => {

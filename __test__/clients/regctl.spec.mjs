@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { client } from '../../scripts/clients.mjs';
-import { matrix, password } from '../support/matrix.mjs';
+import { few, matrix, password } from '../support/matrix.mjs';
 import { assertSameImage, digestOf, noise } from '../support/oci.mjs';
 import { peopleAndImages } from '../support/oci-clients.mjs';
 import { run } from '../support/process.mjs';
@@ -14,7 +14,7 @@ const regctl = (site, args, { as = 'owner', cwd = site.box.dir, ...more } = {}) 
   return run([...argv, ...host, ...args], { cwd, env: { ...site.as(as), REGCTL_CONFIG: join(site.box.home, as, 'regctl.json') }, ...more });
 };
 
-matrix('regctl', { protocol: 'oci', setUp: peopleAndImages }, (step) => {
+matrix('regctl', { storages: few, protocol: 'oci', setUp: peopleAndImages }, (step) => {
   const remote = (site, name) => `${site.registry.host}/${name}`;
   const push = (site, name, to, options) => regctl(site, ['image', 'copy', '--digest-tags', `ocidir://${site.layout(name)}:${name}`, remote(site, to)], options);
   const pull = async (site, from, options) => {

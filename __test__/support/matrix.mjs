@@ -14,6 +14,12 @@ const storages = chosen('SMARTREGISTRY_TEST_STORAGES', ['local', 'moto', 'smarts
 /** Why nothing can be tested over this storage, if so. */
 const missing = (storage) => (storage === 'rgw' && process.env[missingRgw]) || false;
 
+/** For what goes beyond the main paths: a folder and a bucket stand for all. */
+export const few = ['local', 'moto'];
+
+/** Of what a test names only what the run is narrowed down to. */
+const storagesOf = ({ storages: own = storages }) => own.filter((name) => !process.env.SMARTREGISTRY_TEST_STORAGES || storages.includes(name));
+
 /** Everybody's password; users are made afresh for each registry. */
 export const password = 'correct-horse-7';
 
@@ -28,7 +34,7 @@ export function matrix(name, options, scenario) {
   // While one client starts, and that is most of its time, another waits for its registry.
   describe(name, { concurrency: 2 }, () => {
     for (const mode of options.modes ?? modes) {
-      for (const storage of options.storages ?? storages) {
+      for (const storage of storagesOf(options)) {
         describe(`${name}, ${mode}, ${storage}`, { concurrency: 1 }, () => site(name, mode, storage, options, scenario));
       }
     }
