@@ -16,7 +16,8 @@ use super::json::{self, Members};
 use super::model::Packument;
 use super::name::PackageName;
 use super::upload::{Intake, Received};
-use super::{Npm, access, keys, publish};
+use super::{Npm, access, factor, keys, publish};
+use crate::core::secret::Secret;
 use crate::protocols::prelude::*;
 
 /// Most packages in one request.
@@ -59,6 +60,7 @@ async fn receive(npm: &Npm, cx: &Cx, request: &mut Request, items: &mut Vec<Item
     let mut gunzip = (body::coding(request)? == Coding::Gzip).then(Gunzip::new);
     let mut splitter = Packages::default();
     let mut open: Option<Intake<'_>> = None;
+    let code = factor::code(request);
     let mut stream = match request.take_body() {
         Body::Json(given) => Body::from(given.text).into_stream()?,
         body => body.into_stream()?,
@@ -74,7 +76,7 @@ async fn receive(npm: &Npm, cx: &Cx, request: &mut Request, items: &mut Vec<Item
                 }
                 Event::End => {
                     let Some(intake) = open.take() else { continue };
-                    items.push(one(npm, cx, intake.finish().await?).await?);
+                    items.push(one(npm, cx, intake.finish().await?, code.as_ref()).await?);
                 }
             }
         }
@@ -97,13 +99,14 @@ async fn receive(npm: &Npm, cx: &Cx, request: &mut Request, items: &mut Vec<Item
 }
 
 /// Checks one package of the batch and stores its files.
-async fn one(npm: &Npm, cx: &Cx, received: Received) -> Result<Item> {
+async fn one(npm: &Npm, cx: &Cx, received: Received, code: Option<&Secret>) -> Result<Item> {
     let Some(name) = Members::parse(&received.document).and_then(|members| members.text("name")) else {
         return Err(Error::invalid("a document of the batch has no `name`"));
     };
     let name = PackageName::parse(&name)?;
     access::require(cx, &name, Action::Write).await?;
     access::may_publish(cx)?;
+    factor::guard(cx, code, Some(name.as_str())).await?;
     let new = publish::store(npm, cx, &name, received).await?;
     Ok(Item { name, new })
 }

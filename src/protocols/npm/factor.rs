@@ -41,7 +41,7 @@ pub(crate) fn code(request: &Request) -> Option<Secret> {
 
 /// Goes on unless the change needs a one-time code that isn't there or isn't good. Whether the caller may make the change at all is for
 /// the handler to say; what a package demands is only looked up for who may change it.
-pub(crate) async fn guard(cx: &Cx, request: &Request, package: Option<&str>) -> Result<()> {
+pub(crate) async fn guard(cx: &Cx, code: Option<&Secret>, package: Option<&str>) -> Result<()> {
     let Identity::Known(token) = &cx.identity else { return Ok(()) };
     // A build has proven itself by its identity token, and has no authenticator.
     if !cx.auth.keeps_users() || token.user_id.is_empty() || has_mark(token, TRUSTED) {
@@ -66,7 +66,7 @@ pub(crate) async fn guard(cx: &Cx, request: &Request, package: Option<&str>) -> 
             "this package is changed with two-factor authentication only; enable it with `npm profile enable-2fa`",
         ));
     }
-    cx.auth.require_code(&token.user_id, Some(token), code(request).as_ref()).await
+    cx.auth.require_code(&token.user_id, Some(token), code).await
 }
 
 async fn demand(cx: &Cx, name: &PackageName) -> Result<Option<Mfa>> {

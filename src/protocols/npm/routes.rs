@@ -86,7 +86,12 @@ impl Route<'_> {
         );
         let changes_nothing = matches!(
             self,
-            Route::SubmitLogin(..) | Route::Exchange(_) | Route::AuditBulk | Route::AuditQuick
+            Route::SubmitLogin(..)
+                | Route::Exchange(_)
+                | Route::AuditBulk
+                | Route::AuditQuick
+                // Whoever approves it is asked.
+                | Route::Stage(_)
         );
         !(reads || asks_itself || changes_nothing)
     }
@@ -107,7 +112,7 @@ pub(crate) async fn dispatch(npm: &Npm, cx: &Cx, path: &Segments, request: Reque
         })
     };
     if route.needs_factor(&request.method) {
-        factor::guard(cx, &request, Some(parts.package.as_str())).await?;
+        factor::guard(cx, factor::code(&request).as_ref(), Some(parts.package.as_str())).await?;
     }
     match route {
         Route::Packument(pkg) => read::get_packument(npm, cx, &name(pkg)?, &request).await,
@@ -172,7 +177,7 @@ pub(crate) async fn dispatch(npm: &Npm, cx: &Cx, path: &Segments, request: Reque
         Route::ListStaged => stage::list(cx, &request).await,
         Route::Staged(id) => stage::get(cx, id).await,
         Route::StagedTarball(id) => stage::get_tarball(cx, id, &request).await,
-        Route::ApproveStaged(id) => stage::approve(npm, cx, id).await,
+        Route::ApproveStaged(id) => stage::approve(npm, cx, id, &request).await,
         Route::RejectStaged(id) => stage::reject(cx, id).await,
     }
 }

@@ -12,7 +12,7 @@ use super::error::not_found;
 use super::json::{Members, ObjectWriter};
 use super::model::Packument;
 use super::name::PackageName;
-use super::{Npm, access, keys, publish, upload};
+use super::{Npm, access, factor, keys, publish, upload};
 use crate::core::id;
 use crate::core::time::Timestamp;
 use crate::protocols::files::{self, FileHead};
@@ -237,10 +237,12 @@ pub(crate) async fn get_tarball(cx: &Cx, id: &str, request: &Request) -> Result<
 }
 
 /// `POST /-/stage/{id}/approve`: an ordinary publish of what is stored already.
-pub(crate) async fn approve(npm: &Npm, cx: &Cx, id: &str) -> Result<Response> {
+pub(crate) async fn approve(npm: &Npm, cx: &Cx, id: &str, request: &Request) -> Result<Response> {
     let (name, record) = load(cx, id).await?;
     access::require(cx, &name, Action::Write).await?;
     access::may_publish(cx)?;
+    // The path did not tell which package it is, and so not what that demands.
+    factor::guard(cx, factor::code(request).as_ref(), Some(name.as_str())).await?;
     let release = NewRelease {
         manifest: approved(&record.release, cx.require_user()?)?,
         now: cx.clock.now(),

@@ -331,6 +331,30 @@ async fn a_package_demands_a_second_factor() {
 }
 
 #[tokio::test]
+async fn no_way_of_publishing_gets_around_what_a_package_demands() {
+    let registry = registry().await;
+    let token = log_in(&registry, "bob", PASSWORD).await;
+    publish_as(&registry, "widget", &token, None).await.unwrap();
+    let app = Authenticator::enrol(&registry, &token, "auth-only").await;
+    let always = json!({ "publish_requires_tfa": true, "automation_token_overrides_tfa": false });
+    assert_eq!(registry.send(post("package/widget/access", &token, &always)).await.status, 200);
+    let batch = json!({ "packages": [Package::new("widget", "1.1.0").body()] });
+    let batch = || TestRequest::put("/npm/-/pnpm/v1/publish").token(&token).json(&batch);
+    assert!(asks_for_code(&registry.send(batch()).await));
+    // Staging is for builds, which have no authenticator; whoever approves has.
+    let staged =
+        registry.send(post("stage/package/widget", &token, &Package::new("widget", "1.2.0").body())).await;
+    assert_eq!(staged.status, 201, "{}", staged.text());
+    let path = format!("stage/{}/approve", staged.json()["stageId"].as_str().unwrap());
+    let approve = || post(&path, &token, &json!({}));
+    assert!(asks_for_code(&registry.send(approve()).await));
+    assert!(packument(&registry, "widget").await["versions"].as_object().unwrap().len() == 1);
+    let code = app.code(&registry);
+    assert_eq!(registry.send(approve().header("npm-otp", &code)).await.status, 201);
+    assert_eq!(registry.send(batch().header("npm-otp", &code)).await.status, 201);
+}
+
+#[tokio::test]
 async fn what_a_token_made_for_less_may_not() {
     let registry = registry().await;
     let session = log_in(&registry, "bob", PASSWORD).await;
