@@ -10,6 +10,7 @@ pub mod config;
 pub mod core;
 pub mod handoff;
 pub mod http;
+pub mod index;
 pub mod metrics;
 #[cfg(feature = "node")]
 mod node;
