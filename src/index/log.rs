@@ -369,7 +369,7 @@ fn level_of(entries: u64) -> u32 {
 
 /// The first run of neighbours of one level that is long enough to be merged.
 fn run_of(segments: &[Segment]) -> Option<&[Segment]> {
-    segments.chunk_by(|one, next| one.level == next.level).filter(|run| run.len() >= FAN).last()
+    segments.chunk_by(|one, next| one.level == next.level).rfind(|run| run.len() >= FAN)
 }
 
 /// Merges sorted segments, of each name the newest entry.

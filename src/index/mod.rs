@@ -110,7 +110,9 @@ impl Index {
             let reach = self.log.replay(known, |entry| entries.push(entry)).await?;
             if reach.epoch == known.epoch {
                 let mut names = self.names.write();
-                entries.iter().for_each(|entry| names.take(entry));
+                for entry in &entries {
+                    names.take(entry);
+                }
                 names.reach = reach;
                 return Ok(());
             }

@@ -128,11 +128,11 @@ impl SegmentReader {
     }
 }
 
+/// What goes on after a piece, unless it was the last, and the entries that it brought.
+type Parsed = (Option<GzDecoder<Vec<u8>>>, Vec<Entry>);
+
 /// The whole lines that a piece brings to light; without a piece, what is left.
-fn parse(
-    mut gunzip: GzDecoder<Vec<u8>>,
-    chunk: Option<Bytes>,
-) -> Result<(Option<GzDecoder<Vec<u8>>>, Vec<Entry>)> {
+fn parse(mut gunzip: GzDecoder<Vec<u8>>, chunk: Option<Bytes>) -> Result<Parsed> {
     let last = chunk.is_none();
     if let Some(chunk) = chunk {
         gunzip.write_all(&chunk).map_err(broken)?;

@@ -37,7 +37,7 @@ impl Bench {
 
     async fn segments(&self) -> usize {
         let page = self.store.list(&Prefix::new("_sr/log/npm/").unwrap(), None, 1000, false).await.unwrap();
-        page.objects.iter().filter(|one| one.key.as_str().ends_with(".gz")).count()
+        page.objects.iter().filter(|one| one.key.as_str().contains(".jsonl.gz")).count()
     }
 }
 
