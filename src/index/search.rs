@@ -98,7 +98,10 @@ impl Search {
                 *known = entry;
             }
         }
-        for entry in last.into_values() {
+        // What fits equally well comes in the order in which it was entered: the shorter name first.
+        let mut last: Vec<_> = last.into_values().collect();
+        last.sort_by_key(|entry| (entry.name.len(), entry.name.clone()));
+        for entry in last {
             self.writer.delete_term(Term::from_field_text(self.fields.name, &entry.name));
             if !entry.gone {
                 self.writer.add_document(self.document(entry)).map_err(failed)?;
@@ -177,6 +180,11 @@ impl Asker {
             let Some(name) = text(self.name) else { continue };
             let shown = text(self.shown).and_then(|text| RawValue::from_string(text.to_owned()).ok());
             hits.push(Hit { name: name.to_owned(), score, shown });
+        }
+        if !self.newest_first {
+            hits.sort_by(|one, other| {
+                other.score.total_cmp(&one.score).then(one.name.len().cmp(&other.name.len()))
+            });
         }
         Ok((total, hits))
     }
