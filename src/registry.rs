@@ -6,8 +6,11 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures_util::FutureExt;
 use http::{HeaderValue, Method, StatusCode, header};
+use parking_lot::Mutex;
+use tokio::task::AbortHandle;
 use tracing::Instrument;
 
 use crate::auth::{Auth, AuthProvider, Identity, Setup};
@@ -22,6 +25,8 @@ use crate::core::protocol_name::ProtocolName;
 use crate::core::request::{Query, Request};
 use crate::core::response::Response;
 use crate::core::time::Clock;
+use crate::index::rebuild::Source;
+use crate::index::{Change, Index};
 use crate::metrics::{Metrics, Observed};
 use crate::protocols::cx::{Cx, Mount};
 use crate::protocols::{self, Entry, Protocol, Settings};
@@ -54,15 +59,46 @@ pub struct Registry {
     trust: Trust,
     metrics: Arc<Metrics>,
     probe: Probe,
-    mounted: Vec<Mounted>,
+    mounted: Vec<Arc<Mounted>>,
     /// Indices into `mounted` by path, longest first, base paths before aliases of the same length.
     routes: Vec<Route>,
+    background: Background,
 }
 
 struct Mounted {
     name: ProtocolName,
     config: ProtocolConfig,
     protocol: Box<dyn Protocol>,
+    index: Arc<Index>,
+}
+
+/// What works beside the requests; it ends with the registry.
+#[derive(Default)]
+struct Background(Mutex<Vec<AbortHandle>>);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        for task in self.0.get_mut().drain(..) {
+            task.abort();
+        }
+    }
+}
+
+/// A protocol's bucket, for its index.
+struct Bucket {
+    mounted: Arc<Mounted>,
+    cx: Cx,
+}
+
+#[async_trait]
+impl Source for Bucket {
+    async fn names(&self, after: Option<String>) -> Result<(Vec<String>, Option<String>)> {
+        self.mounted.protocol.names(&self.cx, after).await
+    }
+
+    async fn change(&self, name: &str) -> Result<Option<Change>> {
+        self.mounted.protocol.describe(&self.cx, name).await
+    }
 }
 
 struct Route {
@@ -89,16 +125,64 @@ impl Registry {
         };
         let storage = Storage::new(store, extensions.hooks, &limits, clock.clone());
         let auth = Arc::new(build_auth(config, extensions.auth_provider, &storage, &clock)?);
-        let (mounted, routes) = mount(config, extensions.protocols)?;
+        let (mounted, routes) = mount(config, extensions.protocols, &storage, &clock)?;
         let trust = config.trust_proxy.resolve()?;
         let metrics = Arc::new(Metrics::new(&storage));
-        Ok(Self { storage, auth, clock, trust, metrics, probe: Probe::default(), mounted, routes })
+        Ok(Self {
+            storage,
+            auth,
+            clock,
+            trust,
+            metrics,
+            probe: Probe::default(),
+            mounted,
+            routes,
+            background: Background::default(),
+        })
     }
 
-    /// Connects storage and auth. Idempotent.
+    /// Connects storage and auth, and begins to index what is in the bucket already. Idempotent.
     pub async fn init(&self) -> Result<()> {
         self.storage.prepare().await?;
-        self.auth.prepare().await
+        self.auth.prepare().await?;
+        self.settle();
+        Ok(())
+    }
+
+    /// Goes through the bucket of each protocol that has no index yet, in the background.
+    fn settle(&self) {
+        let mut tasks = self.background.0.lock();
+        if !tasks.is_empty() {
+            return;
+        }
+        for mounted in &self.mounted {
+            mounted.index.unsettle();
+            let bucket = Bucket {
+                mounted: Arc::clone(mounted),
+                cx: self.cx(mounted, None, Identity::Anonymous, Mount::default()),
+            };
+            let task = tokio::spawn(async move { bucket.mounted.index.settle(&bucket).await });
+            tasks.push(task.abort_handle());
+        }
+    }
+
+    /// Waits until the bucket of every protocol has been gone through.
+    pub async fn settled(&self) {
+        for mounted in &self.mounted {
+            mounted.index.settled().await;
+        }
+    }
+
+    fn cx(&self, mounted: &Mounted, actor: Option<Arc<Actor>>, identity: Identity, mount: Mount) -> Cx {
+        Cx {
+            protocol: mounted.name,
+            objects: self.storage.objects(mounted.name, actor),
+            index: Arc::clone(&mounted.index),
+            auth: Arc::clone(&self.auth),
+            clock: self.clock.clone(),
+            identity,
+            mount,
+        }
     }
 
     /// The storage.
@@ -192,22 +276,13 @@ impl Registry {
     ) -> Result<Response> {
         let identity = self.auth.authenticate(&request, mounted.name).await?;
         let base = if route.alias { String::new() } else { route.path.to_path() };
-        let cx = Cx {
-            protocol: mounted.name,
-            objects: self.storage.objects(mounted.name, actor(&request, &identity)),
-            auth: Arc::clone(&self.auth),
-            clock: self.clock.clone(),
-            identity,
-            mount: Mount {
-                prefix: format!("{}{base}", request.origin.prefix),
-                registry_url: mounted
-                    .config
-                    .registry_url
-                    .as_deref()
-                    .map(|url| url.trim_end_matches('/').to_owned()),
-                origin: request.origin.clone(),
-            },
+        let registry_url = mounted.config.registry_url.as_deref();
+        let mount = Mount {
+            prefix: format!("{}{base}", request.origin.prefix),
+            registry_url: registry_url.map(|url| url.trim_end_matches('/').to_owned()),
+            origin: request.origin.clone(),
         };
+        let cx = self.cx(mounted, actor(&request, &identity), identity, mount);
         mounted.protocol.handle(&cx, path, request).await
     }
 }
@@ -287,16 +362,20 @@ fn build_auth(
     })
 }
 
-fn mount(config: &Config, more: &[Entry]) -> Result<(Vec<Mounted>, Vec<Route>)> {
-    let mut mounted = Vec::new();
+fn mount(
+    config: &Config,
+    more: &[Entry],
+    storage: &Storage,
+    clock: &Clock,
+) -> Result<(Vec<Arc<Mounted>>, Vec<Route>)> {
+    let mut mounted: Vec<Arc<Mounted>> = Vec::new();
     let mut routes: Vec<Route> = Vec::new();
     for entry in protocols::ALL.iter().chain(more) {
         let Some(own) = config.protocol(entry.name.as_str())?.filter(|own| own.enabled) else { continue };
         let to = mounted.len();
         let base = Segments::parse(&own.base_path)?;
         if let Some(other) = routes.iter().find(|route| !route.alias && route.path == base) {
-            let other =
-                mounted.get(other.to).map_or("another protocol", |other: &Mounted| other.name.as_str());
+            let other = mounted.get(other.to).map_or("another protocol", |other| other.name.as_str());
             return Err(Error::invalid(format!(
                 "option `{}.basePath`: `{}` belongs to {other} already",
                 entry.name, own.base_path
@@ -312,7 +391,9 @@ fn mount(config: &Config, more: &[Entry]) -> Result<(Vec<Mounted>, Vec<Route>)> 
             limits: config.limits.clone(),
             redirect_downloads: config.storage.redirect_downloads,
         };
-        mounted.push(Mounted { name: entry.name, config: own, protocol: (entry.build)(settings) });
+        let index = Arc::new(Index::new(storage, entry.name, clock.clone())?);
+        let protocol = (entry.build)(settings);
+        mounted.push(Arc::new(Mounted { name: entry.name, config: own, protocol, index }));
     }
     routes.sort_by_key(|route| (std::cmp::Reverse(route.path.parts().len()), route.alias));
     Ok((mounted, routes))

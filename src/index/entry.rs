@@ -36,6 +36,9 @@ pub struct Card {
     /// Names of author and maintainers.
     #[serde(rename = "p", default, skip_serializing_if = "Vec::is_empty")]
     pub people: Vec<String>,
+    /// Whether it is private by its own setting: not everybody may find it.
+    #[serde(rename = "h", default, skip_serializing_if = "std::ops::Not::not")]
+    pub private: bool,
     /// The protocol's own words for the result list; opaque here.
     #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
     pub shown: Option<Box<RawValue>>,

@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -98,6 +98,9 @@ pub(super) struct Log {
     key: Key,
     clock: Clock,
     compacting: AtomicBool,
+    /// Names this log of this process in the operations of its appends.
+    own: String,
+    appended: AtomicU64,
 }
 
 impl Log {
@@ -110,6 +113,8 @@ impl Log {
             key,
             clock,
             compacting: AtomicBool::new(false),
+            own: id::uuid(),
+            appended: AtomicU64::new(0),
         })
     }
 
@@ -118,9 +123,15 @@ impl Log {
         self.objects.document(&self.key).await
     }
 
-    /// Appends a change; answers its serial. In one process, appends at the same time are one write.
-    pub(super) async fn append(self: &Arc<Self>, change: Change) -> Result<u64> {
-        let (operation, now) = (id::request_id(), self.clock.now());
+    /// Whether this very log appended the entry.
+    pub(super) fn is_own(&self, entry: &Entry) -> bool {
+        entry.operation.starts_with(&self.own)
+    }
+
+    /// Appends changes of one moment; answers the serial of the last. In one process, appends at the same time are one write.
+    pub(super) async fn append(self: &Arc<Self>, changes: Vec<Change>) -> Result<u64> {
+        let operation = format!("{}-{}", self.own, self.appended.fetch_add(1, Ordering::Relaxed));
+        let now = self.clock.now();
         let (serial, weight) = self
             .update(move |head| {
                 if let Some(done) = head.tail.iter().rev().find(|entry| entry.operation == operation) {
@@ -130,8 +141,11 @@ impl Log {
                 if weight > OVERFULL {
                     return Err(Error::unavailable("the index is being compacted; try again"));
                 }
-                head.serial += 1;
-                head.tail.push(Arc::new(Entry::new(change.clone(), head.serial, now, operation.clone())));
+                for change in &changes {
+                    head.serial += 1;
+                    let entry = Entry::new(change.clone(), head.serial, now, operation.clone());
+                    head.tail.push(Arc::new(entry));
+                }
                 Ok(Edit::Changed((head.serial, weight)))
             })
             .await?;

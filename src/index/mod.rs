@@ -5,6 +5,7 @@
 //! documents of the packages ([`rebuild`]). Invariant: this layer knows no protocol by name and no document's form.
 
 mod entry;
+mod follow;
 mod log;
 mod names;
 pub mod rebuild;
@@ -14,21 +15,28 @@ mod segment;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::RwLock;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 pub use entry::{Card, Change, Entry};
+use follow::Feed;
 use log::Log;
 pub use names::Changed;
 use names::Names;
 use search::Search;
-pub use search::{Hit, Wanted};
+pub use search::{Found, Hit, Wanted};
 
 use crate::core::error::{Error, Result};
 use crate::core::protocol_name::ProtocolName;
 use crate::core::time::Clock;
 use crate::storage::Storage;
+
+/// How long a request waits for an index that is being made.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Names between two lines in the log while an index is being made.
+const PROGRESS: u64 = 10_000;
 
 /// The index of one protocol.
 pub struct Index {
@@ -37,6 +45,9 @@ pub struct Index {
     /// One refresh at a time; the others wait for it and find it done.
     refreshing: Mutex<()>,
     search: Mutex<Option<Search>>,
+    feed: Feed,
+    /// Whether the bucket has been gone through, as far as this process knows; see [`Index::ready`].
+    settled: watch::Sender<bool>,
 }
 
 impl Index {
@@ -47,14 +58,16 @@ impl Index {
             names: RwLock::default(),
             refreshing: Mutex::new(()),
             search: Mutex::new(None),
+            feed: Feed::new(),
+            settled: watch::Sender::new(true),
         })
     }
 
-    /// Enters a change that has happened. Whoever made it has been heard already as far as the package goes: a failure here is
-    /// logged, and mended by the next [`rebuild::reconcile`].
-    pub async fn record(&self, change: Change) {
-        let name = change.name.clone();
-        if let Err(error) = self.log.append(change).await {
+    /// Enters changes that have happened, of one name. Whoever made them is done as far as the package goes: a failure here is logged, and
+    /// mended by the next [`rebuild::reconcile`].
+    pub async fn record(&self, changes: Vec<Change>) {
+        let Some(name) = changes.first().map(|change| change.name.clone()) else { return };
+        if let Err(error) = self.log.append(changes).await {
             tracing::warn!(
                 name,
                 error = error.message(),
@@ -65,33 +78,88 @@ impl Index {
     }
 
     /// Whether everything in the bucket has been entered; before that, lists and searches lack what was there before us.
-    pub async fn is_complete(&self) -> Result<bool> {
+    async fn is_complete(&self) -> Result<bool> {
         Ok(self.log.head().await?.is_some_and(|head| head.document.complete))
     }
 
     /// Names after `after` in byte order, at most `limit`.
     pub async fn names(&self, after: Option<&str>, limit: usize) -> Result<Vec<Arc<str>>> {
+        self.ready().await;
+        self.page(after, limit).await
+    }
+
+    async fn page(&self, after: Option<&str>, limit: usize) -> Result<Vec<Arc<str>>> {
         self.refresh().await?;
         Ok(self.names.read().page(after, limit))
     }
 
     /// How many names there are.
     pub async fn count(&self) -> Result<usize> {
+        self.ready().await;
         self.refresh().await?;
         Ok(self.names.read().len())
     }
 
     /// Whether there is something under this name.
-    pub async fn contains(&self, name: &str) -> Result<bool> {
+    async fn contains(&self, name: &str) -> Result<bool> {
         self.refresh().await?;
         Ok(self.names.read().contains(name))
     }
 
     /// What has changed since the serial `since`, oldest first and each name once, and the serial of the newest change of all.
     pub async fn changes(&self, since: u64, limit: usize) -> Result<(Vec<Changed>, u64)> {
+        self.ready().await;
         self.refresh().await?;
         let names = self.names.read();
         Ok((names.changes(since, limit), names.reach.serial))
+    }
+
+    /// Enters what was in the bucket before the index, unless that was done. Whoever asks for names meanwhile waits a moment for it.
+    pub async fn settle(&self, source: &dyn rebuild::Source) {
+        let settled = self.go_through(source).await;
+        // From here on the feed tells of every change.
+        self.follow().await;
+        self.settled.send_replace(true);
+        match settled {
+            Ok(None) => {}
+            Ok(Some(done)) => {
+                tracing::info!(names = done.names, entered = done.entered, "indexed the bucket");
+            }
+            Err(error) => tracing::warn!(
+                error = error.message(),
+                causes = error.causes(),
+                "the bucket could not be indexed: lists and searches lack what was there before"
+            ),
+        }
+    }
+
+    async fn go_through(&self, source: &dyn rebuild::Source) -> Result<Option<rebuild::Reconciled>> {
+        if self.is_complete().await? {
+            return Ok(None);
+        }
+        let mut told = 0;
+        let progress = |names: u64| {
+            if names - told >= PROGRESS {
+                told = names;
+                tracing::info!(names, "indexing the bucket");
+            }
+        };
+        rebuild::reconcile(self, source, progress).await.map(Some)
+    }
+
+    /// Notes that [`Self::settle`] is about to run.
+    pub fn unsettle(&self) {
+        self.settled.send_replace(false);
+    }
+
+    /// Waits until the bucket has been gone through, however long that takes.
+    pub async fn settled(&self) {
+        let _ = self.settled.subscribe().wait_for(|settled| *settled).await;
+    }
+
+    /// Waits until the bucket has been gone through, but not long: what is known by then is answered.
+    async fn ready(&self) {
+        let _ = tokio::time::timeout(PATIENCE, self.settled()).await;
     }
 
     async fn refresh(&self) -> Result<()> {
@@ -130,8 +198,9 @@ impl Index {
         *self.search.lock().await = None;
     }
 
-    /// Asks the search index: the number of matches, and `limit` of them after the first `offset`, best first.
-    pub async fn search(&self, wanted: &Wanted, offset: usize, limit: usize) -> Result<(usize, Vec<Hit>)> {
+    /// Asks the search index for `limit` of what fits after the first `offset`, best first.
+    pub async fn search(&self, wanted: &Wanted, offset: usize, limit: usize) -> Result<Found> {
+        self.ready().await;
         let asker = self.searcher(wanted).await?;
         blocking(move || asker.ask(offset, limit)).await
     }

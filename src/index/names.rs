@@ -21,6 +21,7 @@ pub(super) struct Names {
 struct Last {
     serial: u64,
     gone: bool,
+    private: bool,
     rev: Option<Box<str>>,
 }
 
@@ -33,6 +34,8 @@ pub struct Changed {
     pub name: Arc<str>,
     /// Whether nothing is left under it.
     pub gone: bool,
+    /// Whether it is private by its own setting.
+    pub private: bool,
     /// Revision of its document after that change.
     pub rev: Option<String>,
 }
@@ -51,7 +54,8 @@ impl Names {
         self.live += usize::from(!entry.gone);
         self.by_serial.insert(entry.serial, Arc::clone(&name));
         let rev = entry.rev.as_deref().map(Box::from);
-        self.by_name.insert(name, Last { serial: entry.serial, gone: entry.gone, rev });
+        let private = entry.card.as_ref().is_some_and(|card| card.private);
+        self.by_name.insert(name, Last { serial: entry.serial, gone: entry.gone, private, rev });
     }
 
     /// How many there are.
@@ -76,7 +80,8 @@ impl Names {
         let changed = after.filter_map(|(serial, name)| {
             let last = self.by_name.get(name)?;
             let rev = last.rev.as_deref().map(str::to_owned);
-            Some(Changed { serial: *serial, name: Arc::clone(name), gone: last.gone, rev })
+            let (name, gone, private) = (Arc::clone(name), last.gone, last.private);
+            Some(Changed { serial: *serial, name, gone, private, rev })
         });
         changed.take(limit).collect()
     }

@@ -92,14 +92,14 @@ async fn remove_gone(index: &Index, source: &dyn Source, seen: &HashSet<String>)
     let mut removed = 0;
     let mut after: Option<Arc<str>> = None;
     loop {
-        let page = index.names(after.as_deref(), 1000).await?;
+        let page = index.page(after.as_deref(), 1000).await?;
         let Some(last) = page.last().cloned() else { return Ok(removed) };
         for name in page.iter().filter(|name| !seen.contains(name.as_ref())) {
             // It may have come while the bucket was listed.
             if source.change(name).await?.is_none() {
                 let event = "delete".to_owned();
                 let change = Change { name: name.to_string(), event, gone: true, ..Change::default() };
-                index.log.append(change).await?;
+                index.log.append(vec![change]).await?;
                 removed += 1;
             }
         }

@@ -18,6 +18,9 @@ const ARENA: usize = 15_000_000;
 /// Shortest beginning of a word that finds it.
 const MIN_PREFIX: usize = 2;
 
+/// The one term of the field of that name.
+const PRIVATE: &str = "yes";
+
 /// What to look for. All words must be found; each somewhere.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
@@ -29,6 +32,19 @@ pub struct Wanted {
     pub people: Vec<String>,
     /// Only in this scope: what stands between `@` and the slash.
     pub scope: Option<String>,
+    /// Whether a name that is exactly what was asked for is nothing special.
+    pub plain: bool,
+}
+
+/// The answer to a question.
+#[derive(Debug, Clone, Default)]
+pub struct Found {
+    /// How many fit.
+    pub total: usize,
+    /// Of these, how many are private by their own setting.
+    pub private: usize,
+    /// Those that were asked for.
+    pub hits: Vec<Hit>,
 }
 
 /// Something that was found.
@@ -38,10 +54,15 @@ pub struct Hit {
     pub name: String,
     /// How well it fits; only good for comparing.
     pub score: f32,
+    /// [`super::Card::description`].
+    pub description: String,
+    /// [`super::Card::keywords`].
+    pub keywords: Vec<String>,
     /// [`super::Card::shown`].
     pub shown: Option<Box<RawValue>>,
 }
 
+#[derive(Clone, Copy)]
 struct Fields {
     name: Field,
     exact: Field,
@@ -51,6 +72,7 @@ struct Fields {
     keyword: Field,
     people: Field,
     scope: Field,
+    private: Field,
     serial: Field,
     shown: Field,
 }
@@ -71,11 +93,12 @@ impl Search {
             name: schema.add_text_field("name", STRING | STORED),
             exact: schema.add_text_field("exact", STRING),
             words: schema.add_text_field("words", TEXT),
-            description: schema.add_text_field("description", TEXT),
-            keywords: schema.add_text_field("keywords", TEXT),
+            description: schema.add_text_field("description", TEXT | STORED),
+            keywords: schema.add_text_field("keywords", TEXT | STORED),
             keyword: schema.add_text_field("keyword", STRING),
             people: schema.add_text_field("people", STRING),
             scope: schema.add_text_field("scope", STRING),
+            private: schema.add_text_field("private", STRING),
             serial: schema.add_u64_field("serial", FAST),
             shown: schema.add_text_field("shown", STORED),
         };
@@ -134,6 +157,9 @@ impl Search {
             for person in &card.people {
                 document.add_text(fields.people, person.to_lowercase());
             }
+            if card.private {
+                document.add_text(fields.private, PRIVATE);
+            }
             if let Some(shown) = &card.shown {
                 document.add_text(fields.shown, shown.get());
             }
@@ -146,9 +172,9 @@ impl Search {
         Asker {
             searcher: self.reader.searcher(),
             query: self.fields.query(wanted),
+            private: term(self.fields.private, PRIVATE),
             newest_first: wanted.words.is_empty(),
-            name: self.fields.name,
-            shown: self.fields.shown,
+            fields: self.fields,
         }
     }
 }
@@ -157,14 +183,14 @@ impl Search {
 pub(super) struct Asker {
     searcher: tantivy::Searcher,
     query: Box<dyn Query>,
+    private: Box<dyn Query>,
     newest_first: bool,
-    name: Field,
-    shown: Field,
+    fields: Fields,
 }
 
 impl Asker {
-    /// How many there are, and `limit` of them after the first `offset`, best first; without words, newest first. Not for an async thread.
-    pub(super) fn ask(&self, offset: usize, limit: usize) -> Result<(usize, Vec<Hit>)> {
+    /// What fits: `limit` of it after the first `offset`, best first; without words, newest first. Not for an async thread.
+    pub(super) fn ask(&self, offset: usize, limit: usize) -> Result<Found> {
         let top = TopDocs::with_limit(limit.max(1)).and_offset(offset);
         let (total, found) = if self.newest_first {
             let newest = top.order_by_u64_field("serial", Order::Desc);
@@ -176,25 +202,42 @@ impl Asker {
         let mut hits = Vec::with_capacity(found.len());
         for (score, address) in found {
             let document: TantivyDocument = self.searcher.doc(address).map_err(failed)?;
-            let text = |field| document.get_first(field).and_then(|value| value.as_str());
-            let Some(name) = text(self.name) else { continue };
-            let shown = text(self.shown).and_then(|text| RawValue::from_string(text.to_owned()).ok());
-            hits.push(Hit { name: name.to_owned(), score, shown });
+            hits.extend(self.hit(score, &document));
         }
         if !self.newest_first {
             hits.sort_by(|one, other| {
                 other.score.total_cmp(&one.score).then(one.name.len().cmp(&other.name.len()))
             });
         }
-        Ok((total, hits))
+        Ok(Found { total, private: self.count_private()?, hits })
+    }
+
+    fn hit(&self, score: f32, document: &TantivyDocument) -> Option<Hit> {
+        let text = |field| document.get_first(field).and_then(|value| value.as_str().map(str::to_owned));
+        let keywords = document.get_all(self.fields.keywords);
+        Some(Hit {
+            name: text(self.fields.name)?,
+            score,
+            description: text(self.fields.description).unwrap_or_default(),
+            keywords: keywords.filter_map(|value| value.as_str().map(str::to_owned)).collect(),
+            shown: text(self.fields.shown).and_then(|text| RawValue::from_string(text).ok()),
+        })
+    }
+
+    fn count_private(&self) -> Result<usize> {
+        let both = vec![(Occur::Must, self.query.box_clone()), (Occur::Must, self.private.box_clone())];
+        self.searcher.search(&BooleanQuery::new(both), &Count).map_err(failed)
     }
 }
 
 impl Fields {
     fn query(&self, wanted: &Wanted) -> Box<dyn Query> {
-        let mut all: Vec<(Occur, Box<dyn Query>)> =
-            wanted.words.iter().map(|word| (Occur::Must, self.word(&word.to_lowercase()))).collect();
-        if wanted.words.len() > 1 {
+        let mut all: Vec<(Occur, Box<dyn Query>)> = wanted
+            .words
+            .iter()
+            .map(|word| (Occur::Must, self.word(&word.to_lowercase(), wanted.plain)))
+            .collect();
+        if wanted.words.len() > 1 && !wanted.plain {
             // `left pad` means `left-pad` above all.
             for glue in ["-", "", "."] {
                 let name = wanted.words.join(glue).to_lowercase();
@@ -212,8 +255,8 @@ impl Fields {
     }
 
     /// A word: the whole name before a part of it, that before the beginning of a part, that before what describes it.
-    fn word(&self, word: &str) -> Box<dyn Query> {
-        let mut ways = vec![boosted(term(self.exact, word), 30.0)];
+    fn word(&self, word: &str, plain: bool) -> Box<dyn Query> {
+        let mut ways = vec![boosted(term(self.exact, word), if plain { 1.0 } else { 30.0 })];
         // A name such as `left-pad` is several words of the index.
         let parts: Vec<&str> =
             word.split(|c: char| !c.is_alphanumeric()).filter(|part| !part.is_empty()).collect();

@@ -56,9 +56,9 @@ fn gone(name: &str) -> Change {
 
 async fn found(index: &Index, text: &str) -> Vec<String> {
     let words = text.split_whitespace().map(str::to_owned).collect();
-    let (total, hits) = index.search(&Wanted { words, ..Wanted::default() }, 0, 100).await.unwrap();
-    assert_eq!(total, hits.len());
-    hits.into_iter().map(|hit| hit.name).collect()
+    let found = index.search(&Wanted { words, ..Wanted::default() }, 0, 100).await.unwrap();
+    assert_eq!(found.total, found.hits.len());
+    found.hits.into_iter().map(|hit| hit.name).collect()
 }
 
 async fn names(index: &Index) -> Vec<String> {
@@ -70,14 +70,14 @@ async fn every_process_sees_what_any_has_entered() {
     let bench = Bench::new();
     let (one, other) = (bench.index(), bench.index());
     assert_eq!(other.count().await.unwrap(), 0);
-    one.record(change("b", "second letter")).await;
-    other.record(change("a", "first letter")).await;
+    one.record(vec![change("b", "second letter")]).await;
+    other.record(vec![change("a", "first letter")]).await;
     for index in [&one, &other] {
         assert_eq!(names(index).await, ["a", "b"]);
         assert_eq!(found(index, "letter").await.len(), 2);
         assert_eq!(found(index, "first").await, ["a"]);
     }
-    other.record(gone("b")).await;
+    other.record(vec![gone("b")]).await;
     assert_eq!((names(&one).await, found(&one, "second").await), (vec!["a".to_owned()], vec![]));
     let (changes, serial) = one.changes(1, 10).await.unwrap();
     let seen: Vec<_> = changes.iter().map(|one| (one.serial, &*one.name, one.gone)).collect();
@@ -92,7 +92,7 @@ async fn compacting_loses_nothing_and_old_segments_go_after_the_grace_time() {
     for round in 0..20_u32 {
         for n in 0..5 {
             let name = format!("p{}", (round * 3 + n) % 23);
-            index.record(change(&name, &format!("round {round}"))).await;
+            index.record(vec![change(&name, &format!("round {round}"))]).await;
             expected.insert(name, round);
         }
         index.log.compact().await.unwrap();
@@ -116,7 +116,7 @@ async fn a_full_head_is_compacted_by_itself() {
     let bench = Bench::new();
     let index = bench.index();
     for n in 0..700 {
-        index.record(change(&format!("package-{n:03}"), &"x".repeat(100))).await;
+        index.record(vec![change(&format!("package-{n:03}"), &"x".repeat(100))]).await;
     }
     for _ in 0..100 {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -137,7 +137,7 @@ async fn many_writers_lose_nothing_and_share_their_writes() {
     for n in 0..256 {
         let index = Arc::clone(&indexes[n % 4]);
         tasks.push(tokio::spawn(async move {
-            index.record(change(&format!("p{n:03}"), "")).await;
+            index.record(vec![change(&format!("p{n:03}"), "")]).await;
             if n % 50 == 0 {
                 index.log.compact().await.unwrap();
             }
@@ -162,9 +162,9 @@ async fn a_lost_answer_enters_nothing_twice() {
             let storage =
                 Storage::new(Arc::clone(&faulty) as _, None, &StorageLimits::default(), Clock::real());
             let index = Index::new(&storage, ProtocolName::new("npm"), Clock::real()).unwrap();
-            index.record(change("a", "")).await;
+            index.record(vec![change("a", "")]).await;
             faulty.fail_at(faulty.calls() + call, fault);
-            index.record(change("b", "")).await;
+            index.record(vec![change("b", "")]).await;
             faulty.heal();
             let bench = Bench { store: memory, clock: Clock::real() };
             let (changes, serial) = bench.index().changes(0, 10).await.unwrap();
@@ -208,8 +208,8 @@ async fn an_old_bucket_is_entered_and_a_damaged_index_is_made_anew() {
         bucket.put(&format!("p{n:02}"), "old");
     }
     let index = bench.index();
-    index.record(change("p03", "new")).await;
-    index.record(change("ghost", "")).await;
+    index.record(vec![change("p03", "new")]).await;
+    index.record(vec![change("ghost", "")]).await;
     assert!(!index.is_complete().await.unwrap());
     let done = reconcile(&index, &bucket, |_| {}).await.unwrap();
     assert_eq!(done, Reconciled { names: 30, entered: 29, removed: 1 });
@@ -244,7 +244,7 @@ async fn results_are_ranked_as_people_expect() {
         ("express-session", "Session middleware for express"),
         ("webby", "Uses express for the web"),
     ] {
-        index.record(change(name, description)).await;
+        index.record(vec![change(name, description)]).await;
     }
     let first = |list: Vec<String>| list.first().cloned().unwrap_or_default();
     assert_eq!(found(&index, "express").await, ["express", "express-session", "webby"]);
@@ -256,7 +256,7 @@ async fn results_are_ranked_as_people_expect() {
     assert_eq!(found(&index, "").await.len(), 7);
     assert_eq!(found(&index, "").await[0], "webby", "without words the newest comes first");
     let scoped = Wanted { scope: Some("acme".into()), ..Wanted::default() };
-    assert_eq!(index.search(&scoped, 0, 10).await.unwrap().1[0].name, "@acme/left-pad");
+    assert_eq!(index.search(&scoped, 0, 10).await.unwrap().hits[0].name, "@acme/left-pad");
     for odd in ["*", "\"", "a:b", "(", "[x TO y]", "~", "\u{0}", "é"] {
         found(&index, odd).await;
     }

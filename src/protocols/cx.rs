@@ -8,6 +8,7 @@ use crate::core::error::{Error, Kind, Result};
 use crate::core::protocol_name::ProtocolName;
 use crate::core::request::Origin;
 use crate::core::time::Clock;
+use crate::index::Index;
 use crate::storage::Objects;
 
 /// The context of one request of one protocol.
@@ -16,6 +17,8 @@ pub struct Cx {
     pub protocol: ProtocolName,
     /// The bucket.
     pub objects: Objects,
+    /// What no single document of the protocol knows: names, changes, searches.
+    pub index: Arc<Index>,
     /// Who may do what.
     pub auth: Arc<Auth>,
     /// The time.

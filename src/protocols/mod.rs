@@ -15,6 +15,7 @@ use crate::core::path::Segments;
 use crate::core::protocol_name::ProtocolName;
 use crate::core::request::Request;
 use crate::core::response::Response;
+use crate::index::Change;
 use cx::Cx;
 
 /// A protocol of one registry. It may keep caches of its own; nothing in them is the truth.
@@ -28,6 +29,12 @@ pub trait Protocol: Send + Sync + 'static {
 
     /// Adds the headers that every answer of this protocol has.
     fn finish(&self, _response: &mut Response) {}
+
+    /// One page of the names in the bucket, whoever may see them and in any order, and where to go on. The index is made of them.
+    async fn names(&self, cx: &Cx, after: Option<String>) -> Result<(Vec<String>, Option<String>)>;
+
+    /// What the index says of a name, as the bucket has it now; `None` if nothing is there.
+    async fn describe(&self, cx: &Cx, name: &str) -> Result<Option<Change>>;
 }
 
 /// What a protocol is built from.

@@ -40,13 +40,22 @@ struct Entry {
     /// `Arc<Loaded<D>>` behind a type that the cache needn't know; `None` if there is no such document.
     loaded: Option<Arc<dyn Any + Send + Sync>>,
     size: u64,
+    /// When the store was asked, or written to: it is known to be the newest of that moment, not of the answer's.
     checked: Instant,
+}
+
+/// What the cache knows well enough.
+enum Fresh<D> {
+    /// `None` if there is no such document.
+    Known(Option<Arc<Loaded<D>>>),
+    Unknown,
 }
 
 /// A load that several wait for.
 struct Flight {
     number: u64,
     epoch: u64,
+    began: Instant,
     /// `WeakShared<Load<D>>`: it lives as long as somebody waits.
     load: Box<dyn Any + Send>,
 }
@@ -82,13 +91,24 @@ impl Documents {
         }
     }
 
-    /// The newest that this process knows of the document, and whether it may be used without asking.
-    pub(super) fn cached<D: Document>(&self, key: &Key) -> Option<(Option<Arc<Loaded<D>>>, bool)> {
+    /// The newest that this process knows of the document, and as of when.
+    pub(super) fn cached<D: Document>(&self, key: &Key) -> Option<(Option<Arc<Loaded<D>>>, Instant)> {
         let entry = self.cache.get(key)?;
-        let age = entry.checked.elapsed();
         match entry.loaded {
-            Some(loaded) => loaded.downcast().ok().map(|loaded| (Some(loaded), age < self.ttl)),
-            None => Some((None, age < self.ttl.min(NEGATIVE_TTL))),
+            Some(loaded) => loaded.downcast().ok().map(|loaded| (Some(loaded), entry.checked)),
+            None => Some((None, entry.checked)),
+        }
+    }
+
+    /// The same, if it was checked after `oldest`.
+    fn fresh<D: Document>(&self, key: &Key, oldest: Option<Instant>) -> Fresh<D> {
+        let Some((loaded, checked)) = self.cached(key) else { return Fresh::Unknown };
+        if oldest.is_some_and(|oldest| checked <= oldest) {
+            return Fresh::Unknown;
+        }
+        match loaded {
+            None if checked.elapsed() >= self.ttl.min(NEGATIVE_TTL) => Fresh::Unknown,
+            loaded => Fresh::Known(loaded),
         }
     }
 
@@ -97,25 +117,25 @@ impl Documents {
         if let Some(shard) = self.shard(key) {
             let mut epoch = shard.lock();
             *epoch += 1;
-            self.insert(key, Some(loaded));
+            self.insert(key, Some(loaded), Instant::now());
         }
     }
 
-    /// Keeps what was read since `epoch`, unless something was written meanwhile.
-    fn read<D: Document>(&self, key: &Key, loaded: Option<&Arc<Loaded<D>>>, since: u64) {
+    /// Keeps what was asked for at `began`, in `epoch`, unless something was written meanwhile.
+    fn read<D: Document>(&self, key: &Key, loaded: Option<&Arc<Loaded<D>>>, epoch: u64, began: Instant) {
         if let Some(shard) = self.shard(key) {
-            let epoch = shard.lock();
-            if *epoch == since {
-                self.insert(key, loaded);
+            let now = shard.lock();
+            if *now == epoch {
+                self.insert(key, loaded, began);
             }
         }
     }
 
-    fn insert<D: Document>(&self, key: &Key, loaded: Option<&Arc<Loaded<D>>>) {
+    fn insert<D: Document>(&self, key: &Key, loaded: Option<&Arc<Loaded<D>>>, checked: Instant) {
         let entry = Entry {
             loaded: loaded.map(|loaded| Arc::clone(loaded) as Arc<dyn Any + Send + Sync>),
             size: loaded.map_or(0, |loaded| loaded.size),
-            checked: Instant::now(),
+            checked,
         };
         self.cache.insert(key.clone(), entry);
     }
@@ -166,6 +186,15 @@ struct Waiting<'a, D: Document> {
     load: Option<Shared<Load<D>>>,
 }
 
+impl<D: Document> Waiting<'_, D> {
+    async fn share(self) -> Result<Option<Arc<Loaded<D>>>> {
+        match self.load.clone() {
+            Some(load) => load.await.map_err(|error| repeat(&error)),
+            None => Err(Error::internal("a load was asked for after its end")),
+        }
+    }
+}
+
 impl<D: Document> Drop for Waiting<'_, D> {
     fn drop(&mut self) {
         self.load = None;
@@ -184,26 +213,36 @@ impl Storage {
     /// A shared document, from memory if it was checked within the metadata TTL; `None` if there is none. Those who ask at the same
     /// time share one read; whoever goes away doesn't take it from the others.
     pub async fn document<D: Document>(&self, key: &Key) -> Result<Option<Arc<Loaded<D>>>> {
-        if let Some((loaded, true)) = self.0.documents.cached(key) {
-            return Ok(loaded);
-        }
-        let waiting = self.join(key);
-        let load = waiting.load.clone();
-        match load {
-            Some(load) => load.await.map_err(|error| repeat(&error)),
-            None => self.document_revalidated(key).await,
+        let oldest = Instant::now().checked_sub(self.0.documents.ttl);
+        match self.0.documents.fresh(key, oldest) {
+            Fresh::Known(loaded) => Ok(loaded),
+            Fresh::Unknown => self.join(key, None).share().await,
         }
     }
 
-    /// Joins the load of a document that is under way, or begins one.
-    fn join<D: Document>(&self, key: &Key) -> Waiting<'_, D> {
+    /// A shared document, from memory if the store was asked after `oldest`; without one, whenever that was.
+    pub async fn document_since<D: Document>(
+        &self,
+        key: &Key,
+        oldest: Option<Instant>,
+    ) -> Result<Option<Arc<Loaded<D>>>> {
+        match self.0.documents.fresh(key, oldest) {
+            Fresh::Known(loaded) => Ok(loaded),
+            Fresh::Unknown => self.join(key, oldest).share().await,
+        }
+    }
+
+    /// Joins the load of a document that is under way, if it began after `oldest`, or begins one.
+    fn join<D: Document>(&self, key: &Key, oldest: Option<Instant>) -> Waiting<'_, D> {
         let documents = &self.0.documents;
         let id = (key.clone(), TypeId::of::<D>());
         let epoch = documents.epoch(key);
         let mut flights = documents.flights.lock();
         let last = flights.get(&id).map_or(0, |flight| flight.number);
-        // A load that began before a write of ours must not answer who asks after it.
-        if let Some(flight) = flights.get(&id).filter(|flight| flight.epoch == epoch)
+        // A load that began before a write of ours, or too long ago, must not answer who asks after it.
+        let joins =
+            |flight: &&Flight| flight.epoch == epoch && oldest.is_none_or(|oldest| flight.began > oldest);
+        if let Some(flight) = flights.get(&id).filter(joins)
             && let Some(load) =
                 flight.load.downcast_ref::<WeakShared<Load<D>>>().and_then(WeakShared::upgrade)
         {
@@ -215,7 +254,8 @@ impl Storage {
         let load = load.shared();
         let number = last + 1;
         if let Some(weak) = load.downgrade() {
-            flights.insert(id.clone(), Flight { number, epoch, load: Box::new(weak) });
+            let began = Instant::now();
+            flights.insert(id.clone(), Flight { number, epoch, began, load: Box::new(weak) });
         }
         Waiting { documents, id, number, load: Some(load) }
     }
@@ -232,7 +272,7 @@ impl Storage {
         conditional: bool,
     ) -> Result<(Option<Arc<Loaded<D>>>, Option<ObjectMeta>)> {
         let documents = &self.0.documents;
-        let epoch = documents.epoch(key);
+        let (epoch, began) = (documents.epoch(key), Instant::now());
         let cached = documents.cached::<D>(key).filter(|_| conditional);
         let known = cached.and_then(|(loaded, _)| loaded);
         let if_none_match = known.as_ref().map(|loaded| loaded.version.clone());
@@ -246,7 +286,7 @@ impl Storage {
             }
             Err(Missing::Error(error)) => return Err(error),
         };
-        documents.read(key, loaded.as_ref(), epoch);
+        documents.read(key, loaded.as_ref(), epoch, began);
         Ok((loaded, meta))
     }
 

@@ -1,7 +1,7 @@
 //! The bucket as one request of one protocol sees it: reads, writes and deletions with hooks, documents, staged uploads.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -132,6 +132,15 @@ impl Objects {
         self.storage.document(key).await
     }
 
+    /// The same, from memory if the store was asked after `oldest`; see [`crate::index::Index::document`], which knows how old it may be.
+    pub async fn document_since<D: Document>(
+        &self,
+        key: &Key,
+        oldest: Option<Instant>,
+    ) -> Result<Option<Arc<Loaded<D>>>> {
+        self.storage.document_since(key, oldest).await
+    }
+
     /// The same, after asking the store: for a client that says `no-cache`, and for `?write=true`.
     pub async fn document_revalidated<D: Document>(&self, key: &Key) -> Result<Option<Arc<Loaded<D>>>> {
         self.storage.document_revalidated(key).await
@@ -144,12 +153,22 @@ impl Objects {
         R: Send + 'static,
         F: Fn(&mut D) -> Result<Edit<R>> + Send + Sync + 'static,
     {
+        Ok(self.update_told(key, info, change).await?.0)
+    }
+
+    /// The same, and tells whether anything was written.
+    pub async fn update_told<D, R, F>(&self, key: &Key, info: &ObjectInfo, change: F) -> Result<(R, bool)>
+    where
+        D: Document,
+        R: Send + 'static,
+        F: Fn(&mut D) -> Result<Edit<R>> + Send + Sync + 'static,
+    {
         self.before(Operation::Put, key, info, None).await?;
         let (answer, written) = self.storage.update(key, change).await?;
         if let Some(size) = written {
             self.after(Operation::Put, key, info, Some(size)).await;
         }
-        Ok(answer)
+        Ok((answer, written.is_some()))
     }
 
     /// A writer for an artifact, hashing on the way. With `target` the bytes go straight to their final key and become visible only on

@@ -92,8 +92,21 @@ const IMPURE: &[&str] =
 
 /// Rooms that any protocol folder may have.
 const ROOMS: &[&str] = &[
-    "mod", "routes", "name", "keys", "model", "read", "download", "publish", "manage", "login", "search",
-    "proxy", "error", "tests",
+    "mod",
+    "routes",
+    "name",
+    "keys",
+    "model",
+    "read",
+    "download",
+    "publish",
+    "manage",
+    "login",
+    "inventory",
+    "search",
+    "proxy",
+    "error",
+    "tests",
 ];
 
 /// Further rooms, by protocol.
@@ -122,10 +135,12 @@ const EXTRA_ROOMS: &[(&str, &[&str])] = &[
             "audit",
             "batch",
             "body",
+            "change",
             "decode",
             "edit",
             "exchange",
             "factor",
+            "feed",
             "inspect",
             "intake",
             "json",

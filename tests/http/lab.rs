@@ -23,6 +23,7 @@ use smartregistry_native::core::request::Request;
 use smartregistry_native::core::response::Response;
 use smartregistry_native::core::secret::Secret;
 use smartregistry_native::http::{HttpLimits, ListenOptions, Server, TlsOptions, listen};
+use smartregistry_native::index::Change;
 use smartregistry_native::protocols::cx::Cx;
 use smartregistry_native::protocols::files::{self, FileHead};
 use smartregistry_native::protocols::{Entry, Protocol, Settings};
@@ -302,6 +303,14 @@ fn broken() -> Result<Bytes> {
 
 #[async_trait]
 impl Protocol for Bench {
+    async fn names(&self, _cx: &Cx, _after: Option<String>) -> Result<(Vec<String>, Option<String>)> {
+        Ok((Vec::new(), None))
+    }
+
+    async fn describe(&self, _cx: &Cx, _name: &str) -> Result<Option<Change>> {
+        Ok(None)
+    }
+
     async fn handle(&self, cx: &Cx, path: &Segments, mut request: Request) -> Result<Response> {
         let parts = path.as_strs();
         let size = parts.get(1).and_then(|text| text.parse::<usize>().ok()).unwrap_or(0);

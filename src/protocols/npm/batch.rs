@@ -16,7 +16,7 @@ use super::json::{self, Members};
 use super::model::Packument;
 use super::name::PackageName;
 use super::upload::{Intake, Received};
-use super::{Npm, access, factor, keys, publish};
+use super::{Npm, access, change, factor, keys, publish};
 use crate::core::secret::Secret;
 use crate::protocols::prelude::*;
 
@@ -162,8 +162,8 @@ async fn take_back(cx: &Cx, item: Item, tags: &Tags) -> Result<()> {
     let before = tags.get(&item.name).cloned().unwrap_or_default();
     let info = ObjectInfo::of(item.name.as_str()).version(&item.new.version);
     let new = item.new.clone();
-    let change = move |packument: &mut Packument| Ok(edit::take_back(packument, &new, &before));
-    cx.objects.update(&keys::index(&item.name)?, &info, change).await?;
+    let undo = move |packument: &mut Packument| Ok(edit::take_back(packument, &new, &before));
+    change::update(cx, &item.name, change::Event::about("unpublish", &item.new.version), &info, undo).await?;
     publish::discard(cx, &item.name, &item.new).await
 }
 

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt, stream};
 
+use super::change::{self, Event};
 use super::edit::{self, Removal};
 use super::error::not_found;
 use super::factor::Mfa;
@@ -21,7 +22,7 @@ use crate::protocols::prelude::*;
 const DELETIONS: usize = 16;
 
 /// Changes a package that is there. 404 before anything else if it isn't.
-async fn change<R, F>(cx: &Cx, name: &PackageName, change: F) -> Result<R>
+async fn change<R, F>(cx: &Cx, name: &PackageName, event: Event, change: F) -> Result<R>
 where
     R: Send + 'static,
     F: Fn(&mut Packument) -> Result<Edit<R>> + Send + Sync + 'static,
@@ -29,7 +30,7 @@ where
     let change = move |packument: &mut Packument| {
         if packument.is_new() { Err(not_found()) } else { change(packument) }
     };
-    cx.objects.update(&keys::index(name)?, &ObjectInfo::of(name.as_str()), change).await
+    change::update(cx, name, event, &ObjectInfo::of(name.as_str()), change).await
 }
 
 fn ok(status: StatusCode) -> Response {
@@ -71,7 +72,11 @@ async fn deprecate(npm: &Npm, cx: &Cx, name: &PackageName, versions: &Members<'_
     }
     let sent: BTreeSet<String> = versions.0.iter().map(|(version, _)| version.to_string()).collect();
     let (now, limit) = (cx.clock.now(), npm.limits.packument);
-    change(cx, name, move |packument| {
+    let event = match wanted.first_key_value().filter(|_| wanted.len() == 1) {
+        Some((version, _)) => Event::about("deprecate", version),
+        None => Event::new("deprecate"),
+    };
+    change(cx, name, event, move |packument| {
         if wanted.is_empty() && sent.iter().any(|version| packument.release(version).is_some()) {
             return Ok(Edit::Unchanged(()));
         }
@@ -91,7 +96,7 @@ fn star(cx: &Cx, body: &Members<'_>) -> Result<Option<bool>> {
 pub(super) async fn set_star(cx: &Cx, name: &PackageName, on: bool) -> Result<Response> {
     let (user, now) = (cx.require_user()?.to_owned(), cx.clock.now());
     let own = user.clone();
-    change(cx, name, move |packument| Ok(edit::star(packument, &own, on, now))).await?;
+    change(cx, name, Event::new("star"), move |packument| Ok(edit::star(packument, &own, on, now))).await?;
     stars::note(cx, name, &user, on).await?;
     Ok(ok(StatusCode::CREATED))
 }
@@ -152,7 +157,7 @@ pub(crate) async fn put_revision(
             .read("maintainers")
             .ok_or_else(|| Error::invalid("the document has neither versions nor maintainers"))?;
         let rev = rev.to_owned();
-        change(cx, name, move |packument| {
+        change(cx, name, Event::new("owner"), move |packument| {
             let mut wanted = people.clone();
             if people.is_empty() {
                 // Refused below, whatever it was made from.
@@ -197,7 +202,7 @@ pub(crate) async fn add_owner(
         return Err(Error::not_found(format!("there is no user `{}`", name::printable(user))));
     }
     let (person, now) = (Person { name: user.clone(), email: String::new() }, cx.clock.now());
-    change(cx, name, move |packument| {
+    change(cx, name, Event::new("owner"), move |packument| {
         let mut people = packument.maintainers.clone();
         if people.iter().all(|one| one.name != person.name) {
             people.push(person.clone());
@@ -212,7 +217,7 @@ pub(crate) async fn add_owner(
 pub(crate) async fn remove_owner(cx: &Cx, name: &PackageName, user: &str) -> Result<Response> {
     access::require(cx, name, Action::Admin).await?;
     let (user, now) = (user.to_owned(), cx.clock.now());
-    change(cx, name, move |packument| {
+    change(cx, name, Event::new("owner"), move |packument| {
         let mut people = packument.maintainers.clone();
         people.retain(|one| one.name != user);
         edit::set_maintainers(packument, &people, now)
@@ -245,9 +250,13 @@ async fn unpublish(cx: &Cx, name: &PackageName, rev: &str, removal: Removal) -> 
             cx.objects.ask_delete(&key, &info).await?;
         }
     }
+    let event = match goes.as_slice() {
+        [only] => Event::about("unpublish", &only.version),
+        _ => Event::new("unpublish"),
+    };
     // At this revision nothing else can go than what was asked about.
-    let gone =
-        change(cx, name, move |packument| edit::unpublish(packument, &rev, &removal, &by, now)).await?;
+    let gone = change(cx, name, event, move |packument| edit::unpublish(packument, &rev, &removal, &by, now))
+        .await?;
     tracing::info!(package = name.as_str(), versions = gone.len(), "unpublished");
     let mut files = Vec::new();
     for tombstone in &gone {
@@ -310,7 +319,10 @@ pub(crate) async fn set_tag(
     let version = body::text(&mut request, "the version").await?;
     let wanted = BTreeMap::from([(tag.to_owned(), version)]);
     let now = cx.clock.now();
-    change(cx, name, move |packument| edit::set_tags(packument, &wanted, false, now)).await?;
+    change(cx, name, Event::about("dist-tag", tag), move |packument| {
+        edit::set_tags(packument, &wanted, false, now)
+    })
+    .await?;
     Ok(ok(StatusCode::CREATED))
 }
 
@@ -325,15 +337,18 @@ pub(crate) async fn set_tags(
     access::require(cx, name, Action::Write).await?;
     let wanted: BTreeMap<String, String> = body::json(npm, &mut request, "the list of tags").await?;
     let now = cx.clock.now();
-    change(cx, name, move |packument| edit::set_tags(packument, &wanted, replace, now)).await?;
+    change(cx, name, Event::new("dist-tag"), move |packument| {
+        edit::set_tags(packument, &wanted, replace, now)
+    })
+    .await?;
     Ok(ok(StatusCode::CREATED))
 }
 
 /// `DELETE /-/package/{pkg}/dist-tags/{tag}`
 pub(crate) async fn remove_tag(cx: &Cx, name: &PackageName, tag: &str) -> Result<Response> {
     access::require(cx, name, Action::Write).await?;
-    let (tag, now) = (tag.to_owned(), cx.clock.now());
-    change(cx, name, move |packument| edit::remove_tag(packument, &tag, now)).await?;
+    let (event, tag, now) = (Event::about("dist-tag", tag), tag.to_owned(), cx.clock.now());
+    change(cx, name, event, move |packument| edit::remove_tag(packument, &tag, now)).await?;
     Ok(ok(StatusCode::OK))
 }
 
@@ -367,7 +382,8 @@ pub(crate) async fn set_access(
         }
     };
     let now = cx.clock.now();
-    change(cx, name, move |packument| Ok(edit::set_access(packument, access, now))).await?;
+    change(cx, name, Event::new("access"), move |packument| Ok(edit::set_access(packument, access, now)))
+        .await?;
     Ok(ok(StatusCode::OK))
 }
 
@@ -391,6 +407,6 @@ async fn set_mfa(
         (None, _) => return Err(Error::invalid("`publish_requires_tfa` is true or false")),
     };
     let now = cx.clock.now();
-    change(cx, name, move |packument| Ok(edit::set_mfa(packument, mfa, now))).await?;
+    change(cx, name, Event::new("access"), move |packument| Ok(edit::set_mfa(packument, mfa, now))).await?;
     Ok(ok(StatusCode::OK))
 }

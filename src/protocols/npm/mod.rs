@@ -13,14 +13,17 @@ mod attestations;
 mod audit;
 mod batch;
 mod body;
+mod change;
 mod decode;
 mod download;
 mod edit;
 mod error;
 mod exchange;
 mod factor;
+mod feed;
 mod inspect;
 mod intake;
+mod inventory;
 mod json;
 mod keys;
 mod login;
@@ -117,6 +120,14 @@ impl Protocol for Npm {
 
     fn render_error(&self, error: &Error) -> Response {
         error::render(error)
+    }
+
+    async fn names(&self, cx: &Cx, after: Option<String>) -> Result<(Vec<String>, Option<String>)> {
+        inventory::names(cx, after.as_deref()).await
+    }
+
+    async fn describe(&self, cx: &Cx, name: &str) -> Result<Option<Change>> {
+        inventory::look(cx, name).await
     }
 
     fn finish(&self, response: &mut Response) {

@@ -3,6 +3,7 @@
 use serde_json::value::RawValue;
 
 use super::attestations::{self, Attestation};
+use super::change::{self, Event};
 use super::edit::{self, NewRelease, Published};
 use super::json::{self, Members};
 use super::manifest::{self, Submission, TarballFacts};
@@ -59,8 +60,8 @@ async fn publish(npm: &Npm, cx: &Cx, name: &PackageName, received: Received) -> 
 /// Names a version whose files are stored in the packument; takes the files away again if that is refused.
 pub(super) async fn commit(cx: &Cx, name: &PackageName, new: &NewRelease) -> Result<Published> {
     let (release, info) = (new.clone(), ObjectInfo::of(name.as_str()).version(&new.version));
-    let change = move |packument: &mut Packument| edit::add_version(packument, &release);
-    let outcome = cx.objects.update(&keys::index(name)?, &info, change).await;
+    let add = move |packument: &mut Packument| edit::add_version(packument, &release);
+    let outcome = change::update(cx, name, Event::about("publish", &new.version), &info, add).await;
     let used = match &outcome {
         Ok(Published::New(_)) => true,
         Ok(Published::Again(_, used)) => used.as_ref() == Some(&new.file),

@@ -5,6 +5,8 @@
 
 use serde_json::Value;
 
+use crate::index::Wanted;
+
 /// Most words that are looked at.
 const MAX_WORDS: usize = 16;
 
@@ -76,6 +78,26 @@ impl Query {
         true
     }
 
+    /// What the index is asked for. It knows nothing finer: see [`Self::narrows`].
+    pub(crate) fn wanted(&self) -> Wanted {
+        let keywords = self.keywords.as_ref().and_then(Keywords::all_of).unwrap_or_default();
+        Wanted {
+            words: self.words.clone(),
+            keywords: keywords.to_vec(),
+            people: self.author.iter().chain(&self.maintainer).cloned().collect(),
+            scope: self.scope.clone(),
+            plain: !self.boost_exact,
+        }
+    }
+
+    /// Whether [`Self::accepts`] can refuse what the index finds.
+    pub(crate) fn narrows(&self) -> bool {
+        let people = self.author.is_some() || self.maintainer.is_some();
+        let flags = [self.unstable, self.insecure, self.deprecated];
+        let keywords = self.keywords.as_ref().is_some_and(|keywords| keywords.all_of().is_none());
+        people || keywords || flags.iter().any(Option::is_some)
+    }
+
     /// Whether a found package, as it stands in the answer, has what the qualifiers ask for.
     pub(crate) fn accepts(&self, found: &Value) -> bool {
         let package = &found["package"];
@@ -120,6 +142,14 @@ impl Keywords {
             }
         }
         keywords
+    }
+
+    /// The keywords, if all of them must be there and that is all.
+    fn all_of(&self) -> Option<&[String]> {
+        match (self.any.as_slice(), self.none.as_slice()) {
+            ([all], []) => Some(all),
+            _ => None,
+        }
     }
 
     fn accept(&self, keywords: &[String]) -> bool {

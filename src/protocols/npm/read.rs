@@ -114,11 +114,16 @@ pub(crate) async fn get_tag(cx: &Cx, name: &PackageName, tag: &str) -> Result<Re
     Ok(Response::json(StatusCode::OK, version).static_header(header::CACHE_CONTROL, REVALIDATE))
 }
 
+/// The packument, from memory as long as nobody has changed it.
+pub(crate) async fn cached(cx: &Cx, name: &PackageName) -> Result<Option<Arc<Loaded<Packument>>>> {
+    cx.index.document(&cx.objects, name.as_str(), &keys::index(name)?).await
+}
+
 /// The packument, if it is there and the caller may read it; both failures look and take the same.
 pub(crate) async fn load(cx: &Cx, name: &PackageName, newest: bool) -> Result<Arc<Loaded<Packument>>> {
     let key = keys::index(name)?;
     let loaded: Option<Arc<Loaded<Packument>>> =
-        if newest { cx.objects.document_revalidated(&key).await? } else { cx.objects.document(&key).await? };
+        if newest { cx.objects.document_revalidated(&key).await? } else { cached(cx, name).await? };
     let own = loaded.as_ref().and_then(|loaded| loaded.document.notes.access);
     if !access::may_read(cx, name, own).await? {
         return Err(access::hidden(cx));

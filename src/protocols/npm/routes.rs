@@ -3,8 +3,8 @@
 use super::error::not_found;
 use super::name::PackageName;
 use super::{
-    Npm, attestations, audit, batch, download, login, manage, publish, read, search, signing, stage, stars,
-    tokens,
+    Npm, attestations, audit, batch, download, feed, login, manage, publish, read, search, signing, stage,
+    stars, tokens,
 };
 use super::{exchange, factor, profile, teams, trust, weblogin};
 use crate::protocols::prelude::*;
@@ -58,6 +58,7 @@ enum Route<'a> {
     CreateToken,
     DeleteToken(&'a str),
     Search,
+    Changes,
     AuditBulk,
     AuditQuick,
     Keys,
@@ -163,6 +164,7 @@ pub(crate) async fn dispatch(npm: &Npm, cx: &Cx, path: &Segments, request: Reque
         Route::CreateToken => tokens::create(npm, cx, request).await,
         Route::DeleteToken(key) => tokens::delete(cx, key, &request).await,
         Route::Search => search::search(cx, &request).await,
+        Route::Changes => feed::changes(cx, &request).await,
         Route::AuditBulk => audit::bulk(npm, cx, request).await,
         Route::AuditQuick => audit::quick(npm, cx, request).await,
         Route::Keys => signing::get_keys(&npm.signing, cx).await,
@@ -224,6 +226,7 @@ fn route<'a>(method: &Method, parts: &'a Parts<'a>) -> Option<Route<'a>> {
         (POST, ["-", "package", "pkg", "access"]) => Route::SetAccess(pkg),
 
         (GET, ["-", "v1", "search"]) => Route::Search,
+        (GET, ["_changes"] | ["-", "_changes" | "changes"]) => Route::Changes,
         (GET, ["-", "ping"]) => Route::Ping,
         (GET, ["-", "whoami"]) => Route::Whoami,
         (DELETE, ["-", "user", "token", token]) => Route::Logout(token),
@@ -350,7 +353,7 @@ impl<'a> Parts<'a> {
             return Self { package, rest };
         }
         match all.as_slice() {
-            [] | ["-", ..] => Self { package: String::new(), rest: all },
+            [] | ["-", ..] | ["_changes"] => Self { package: String::new(), rest: all },
             [scope, name, rest @ ..] if scope.starts_with('@') => Self {
                 package: format!("{scope}/{name}"),
                 rest: std::iter::once("pkg").chain(rest.iter().copied()).collect(),

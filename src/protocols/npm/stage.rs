@@ -7,6 +7,7 @@ use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::change::{self, Event};
 use super::edit::{self, NewRelease, Published};
 use super::error::not_found;
 use super::json::{Members, ObjectWriter};
@@ -250,9 +251,10 @@ pub(crate) async fn approve(npm: &Npm, cx: &Cx, id: &str, request: &Request) -> 
         ..record.release.clone()
     };
     let (info, own) = (ObjectInfo::of(name.as_str()).version(&release.version), id.to_owned());
-    let change = move |packument: &mut Packument| edit::approve(packument, &release, &own);
+    let event = Event::about("publish", &release.version);
+    let approve = move |packument: &mut Packument| edit::approve(packument, &release, &own);
     let (Published::New(rev) | Published::Again(rev, _)) =
-        cx.objects.update(&keys::index(&name)?, &info, change).await?;
+        change::update(cx, &name, event, &info, approve).await?;
     if let Err(error) = remove(cx, &name, &record, false).await {
         // The version is published, which is what was asked for; the record counts for nothing any more.
         tracing::warn!(package = name.as_str(), "a staged version's record stays: {}", error.message());

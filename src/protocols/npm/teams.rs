@@ -2,20 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::error::not_found;
 use super::name::PackageName;
 use super::orgs::{EVERYBODY, Grant, Org, Role};
-use super::{Npm, body, keys, orgs, read, search};
+use super::{Npm, body, inventory, keys, orgs, read, search};
 use crate::protocols::prelude::*;
 
-/// Packuments read at the same time.
-const READS: usize = 16;
-/// Packages that one list looks at, at most.
+/// Packages that are looked at before a scope becomes an organisation, at most.
 const LOOKED_AT: usize = 2000;
+/// Names that are taken from the index at once.
+const PAGE: usize = 1000;
 
 /// The small bodies of all of these.
 #[derive(Deserialize)]
@@ -144,8 +143,9 @@ async fn may_found(cx: &Cx, org: &str, caller: &str) -> Result<()> {
     if org != caller && cx.auth.has_user(org).await? == Some(true) {
         return Err(taken());
     }
-    let (names, more) = packages_of(cx, org).await?;
-    if more {
+    // Who may be an owner is decided by what is there, not by what the index has heard of.
+    let names = inventory::in_scope(cx, org).await?;
+    if names.len() > LOOKED_AT {
         return Err(taken());
     }
     for name in names {
@@ -258,7 +258,7 @@ pub(crate) async fn team_packages(cx: &Cx, org: &str, team: &str) -> Result<Resp
     if team != EVERYBODY && !loaded.document.teams.contains_key(team) {
         return Err(not_found());
     }
-    let (names, _) = packages_of(cx, &org_name(org)?).await?;
+    let names = packages_of(cx, &org_name(org)?).await?;
     let granted = |name: &PackageName| {
         let grant = loaded.document.team_grant(team, name.as_str())?;
         Some((name.as_str().to_owned(), grant.shown()))
@@ -270,7 +270,7 @@ pub(crate) async fn team_packages(cx: &Cx, org: &str, team: &str) -> Result<Resp
 pub(crate) async fn org_packages(cx: &Cx, org: &str) -> Result<Response> {
     let loaded = seen(cx, org).await?;
     let user = cx.require_user()?;
-    let (names, _) = packages_of(cx, &org_name(org)?).await?;
+    let names = packages_of(cx, &org_name(org)?).await?;
     let granted = |name: &PackageName| {
         let grant = loaded.document.grant(user, name.as_str())?;
         Some((name.as_str().to_owned(), grant.shown()))
@@ -279,27 +279,15 @@ pub(crate) async fn org_packages(cx: &Cx, org: &str) -> Result<Response> {
 }
 
 /// `GET /-/user/{user}/package`: packages that name the user as an owner, and that the caller may see.
-///
-/// There is no index yet: of more packages than [`LOOKED_AT`] only so many are looked at.
 pub(crate) async fn user_packages(cx: &Cx, user: &str) -> Result<Response> {
     cx.require_user()?;
     let user = user.trim_start_matches(['@', '~']);
-    let (names, _) = search::list(cx).await?;
-    let own = stream::iter(names.into_iter().take(LOOKED_AT)).map(|name| async move {
-        let loaded = match read::load(cx, &name, false).await {
-            Ok(loaded) => loaded,
-            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Unauthorized) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let owned = loaded.document.maintainers.iter().any(|one| one.name == user);
-        Ok(owned.then(|| (name.as_str().to_owned(), Grant::Write.shown())))
-    });
-    let own: BTreeMap<String, &str> =
-        own.buffer_unordered(READS).try_filter_map(|one| async move { Ok(one) }).try_collect().await?;
+    let own = search::owned_by(cx, user).await?;
     if own.is_empty() && cx.auth.has_user(user).await? == Some(false) {
         return Err(not_found());
     }
-    Ok(answer(StatusCode::OK, &json!(own)))
+    let own = own.iter().map(|name| (name.as_str(), Grant::Write.shown()));
+    Ok(answer(StatusCode::OK, &json!(own.collect::<BTreeMap<_, _>>())))
 }
 
 /// `GET /-/package/{pkg}/collaborators`: its owners, and who of its organisation may do what.
@@ -324,9 +312,18 @@ pub(crate) async fn collaborators(cx: &Cx, name: &PackageName, request: &Request
     Ok(answer(StatusCode::OK, &json!(list)))
 }
 
-/// The packages of a scope, and whether there are more than are looked at.
-async fn packages_of(cx: &Cx, scope: &str) -> Result<(Vec<PackageName>, bool)> {
-    let (folders, more) = search::folders(cx, &keys::scope(scope)?, LOOKED_AT).await?;
-    let names = folders.iter().filter_map(|folder| PackageName::parse(&format!("@{scope}/{folder}")).ok());
-    Ok((names.collect(), more))
+/// The packages of a scope.
+async fn packages_of(cx: &Cx, scope: &str) -> Result<Vec<PackageName>> {
+    let prefix = format!("@{scope}/");
+    let (mut packages, mut after) = (Vec::new(), Arc::<str>::from(prefix.as_str()));
+    loop {
+        let page = cx.index.names(Some(&after), PAGE).await?;
+        let own = page.iter().take_while(|name| name.starts_with(&prefix));
+        let before = packages.len();
+        packages.extend(own.filter_map(|name| PackageName::parse(name).ok()));
+        match page.last().filter(|last| page.len() == PAGE && last.starts_with(&prefix)) {
+            Some(last) if packages.len() > before => after = Arc::clone(last),
+            _ => return Ok(packages),
+        }
+    }
 }

@@ -12,7 +12,7 @@ use super::super::prelude::*;
 use super::manifests::Stored;
 use super::model::{Descriptor, Manifest};
 use super::name::Name;
-use super::{Call, keys};
+use super::{Call, inventory, keys};
 use crate::core::time::Timestamp;
 
 /// How long this process believes that something is (still) there, in milliseconds. Another process's deletion shows after that.
@@ -172,6 +172,7 @@ impl Call<'_> {
         let created = self.cx.clock.now().rfc3339();
         self.put_own(&keys::repository(name)?, &json!({ "created": created })).await?;
         self.oci.known.repositories.insert(name.clone(), ());
+        inventory::record(self.cx, name, "create", &[]).await;
         Ok(())
     }
 

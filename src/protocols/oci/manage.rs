@@ -5,7 +5,7 @@ use super::manifests;
 use super::model::Manifest;
 use super::name::{self, Name, Reference};
 use super::tags::TagList;
-use super::{Call, error, keys};
+use super::{Call, error, inventory, keys};
 
 /// `DELETE /v2/<name>/manifests/<reference>`: a tag alone, or a manifest with every tag that points at it.
 pub(super) async fn delete_manifest(call: &Call<'_>, name: &Name, reference: &str) -> Result<Response> {
@@ -17,6 +17,7 @@ pub(super) async fn delete_manifest(call: &Call<'_>, name: &Name, reference: &st
         Err(error) if reference.contains(':') => return Err(error),
         Err(_) => return Err(error::manifest_unknown(&"of this name")),
     }
+    inventory::record(call.cx, name, "delete", &[reference.to_owned()]).await;
     Ok(Response::new(StatusCode::ACCEPTED))
 }
 

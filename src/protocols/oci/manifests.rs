@@ -120,7 +120,7 @@ impl Call<'_> {
 
     /// The newest tag list; `None` if the repository has none.
     pub(super) async fn tags(&self, name: &Name) -> Result<Option<Arc<Loaded<TagList>>>> {
-        self.cx.objects.document(&keys::tags(name)?).await
+        self.cx.index.document(&self.cx.objects, name.as_str(), &keys::tags(name)?).await
     }
 
     /// Lists a manifest among the referrers of its subject.

@@ -23,6 +23,7 @@
 mod download;
 mod error;
 mod immutable;
+mod inventory;
 mod keys;
 mod links;
 mod login;
@@ -111,6 +112,14 @@ impl Protocol for Oci {
 
     fn render_error(&self, error: &Error) -> Response {
         error::render(error)
+    }
+
+    async fn names(&self, cx: &Cx, after: Option<String>) -> Result<(Vec<String>, Option<String>)> {
+        inventory::names(cx, after).await
+    }
+
+    async fn describe(&self, cx: &Cx, name: &str) -> Result<Option<Change>> {
+        inventory::look(cx, name).await
     }
 
     fn finish(&self, response: &mut Response) {

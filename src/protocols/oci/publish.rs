@@ -13,7 +13,7 @@ use super::manifests::{self, Stored, off_thread};
 use super::model::{Descriptor, Manifest};
 use super::name::{Name, Reference, is_tag};
 use super::tags::TagList;
-use super::{Call, error, keys, referrers};
+use super::{Call, error, inventory, keys, referrers};
 use crate::core::conditional;
 
 /// Most tags that one push may set.
@@ -51,6 +51,8 @@ pub(super) async fn put_manifest(
     call.put_referrer(name, &pushed.manifest, &pushed.digest, size).await?;
     set_tags(call, name, &tags, &pushed, &request).await?;
     let text = pushed.digest.to_string();
+    let about = if tags.is_empty() { std::slice::from_ref(&text) } else { tags.as_slice() };
+    inventory::record(call.cx, name, "push", about).await;
     let mut response = Response::new(StatusCode::CREATED)
         .header(header::LOCATION, call.site.link(&format!("{name}/manifests/{text}")))
         .header("docker-content-digest", &text);

@@ -1,14 +1,12 @@
 //! Manifests, tags and the catalog.
 
-use std::collections::BTreeSet;
-
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 
 use super::super::prelude::*;
 use super::links::PAGE;
 use super::name::{Name, Reference};
-use super::{Call, error, keys};
+use super::{Call, error};
 
 /// Most entries of one page, whatever the client asks for. One that asks for more is not refused: scanners ask for a lot.
 const MAX_PAGE: usize = 10_000;
@@ -63,44 +61,35 @@ pub(super) async fn list_repositories(call: &Call<'_>, request: &Request) -> Res
         return Err(call.refuse("registry:catalog:*"));
     }
     let page = Page::of(request, CATALOG_PAGE)?;
-    let names = repositories(call).await?;
-    let viewer = call.viewer();
-    let mut list = Vec::new();
-    let mut more = false;
-    for name in names.iter().filter(|name| page.wants(name.as_str())) {
-        if list.len() == page.count {
-            more = page.count > 0;
-            break;
-        }
-        if call.shows(&viewer, name).await? {
-            list.push(name.as_str());
-        }
-    }
+    // One more than wanted tells whether there is a next page.
+    let mut names = visible(call, page.last.as_deref(), page.count.saturating_add(1)).await?;
+    let more = page.count > 0 && names.len() > page.count;
+    names.truncate(page.count);
+    let list: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
     let response = Response::json(StatusCode::OK, &json!({ "repositories": list }));
     Ok(page.link(call, response, "_catalog", &list, more))
 }
 
-/// Every repository there is, whoever may see it.
-pub(super) async fn repositories(call: &Call<'_>) -> Result<BTreeSet<Name>> {
-    let mut names = BTreeSet::new();
-    collect(call, &keys::repositories()?, keys::repository_of, &mut names).await?;
-    // A repository that another program has filled is known by its tags until it is first asked for.
-    collect(call, &keys::all_tags()?, keys::tags_of, &mut names).await?;
-    Ok(names)
-}
-
-async fn collect(
-    call: &Call<'_>,
-    prefix: &Prefix,
-    name_of: fn(&Key) -> Option<Name>,
-    into: &mut BTreeSet<Name>,
-) -> Result<()> {
-    let mut after = None;
+/// Repositories after `after` that the caller may pull from, at most `count`.
+pub(super) async fn visible(call: &Call<'_>, after: Option<&str>, count: usize) -> Result<Vec<Arc<str>>> {
+    let viewer = call.viewer();
+    let (mut found, mut after) = (Vec::new(), after.map(Arc::from));
     loop {
-        let page = call.cx.objects.list(prefix, after.as_deref(), PAGE, false).await?;
-        into.extend(page.objects.iter().filter_map(|one| name_of(&one.key)));
-        let Some(next) = page.next else { return Ok(()) };
-        after = Some(next);
+        let names = call.cx.index.names(after.as_deref(), PAGE).await?;
+        for text in &names {
+            if let Some(name) = Name::parse(text)
+                && call.shows(&viewer, &name).await?
+            {
+                found.push(Arc::clone(text));
+                if found.len() == count {
+                    return Ok(found);
+                }
+            }
+        }
+        match names.last().filter(|_| names.len() == PAGE) {
+            Some(last) => after = Some(Arc::clone(last)),
+            None => return Ok(found),
+        }
     }
 }
 

@@ -36,8 +36,10 @@ async fn holding(document: Vec<u8>, config: Value) -> (TestRegistry, Arc<MemoryS
         .put(&Key::new(INDEX).unwrap(), bytes::Bytes::from(document).into(), PutOptions::default())
         .await
         .unwrap();
-    let registry = TestRegistry::with(config, Some(Arc::clone(&memory) as Arc<dyn Store>), None).await;
-    (registry, memory)
+    // The first process over a bucket indexes it; another has read nothing of it.
+    let open = || TestRegistry::with(config.clone(), Some(Arc::clone(&memory) as Arc<dyn Store>), None);
+    open().await;
+    (open().await, memory)
 }
 
 #[tokio::test]
@@ -68,7 +70,7 @@ async fn five_thousand_versions_are_read_once_and_written_once() {
     let (requests, (read, written)) = mark();
     let package = publish(&registry, "widget", "2.0.0").await;
     let (requests_after, (read_after, written_after)) = mark();
-    assert_eq!((requests_after - requests, read_after - read), (2, 0));
+    assert_eq!((requests_after - requests, read_after - read), (3, 0));
     let tarball = package.tgz().len() as u64;
     let growth = written_after - written - tarball - size;
     assert!(growth < 4096, "{growth}");

@@ -7,6 +7,7 @@ mod batch;
 mod costs;
 mod faults;
 mod large;
+mod lists;
 mod manage;
 mod publish;
 mod races;

@@ -375,12 +375,12 @@ async fn what_a_publish_costs_the_store() {
     let count = || registry.store.requests();
     let start = count();
     publish(&registry, "widget", "1.0.0").await;
-    // Tarball, a look for the packument, packument.
-    assert_eq!(count() - start, 3);
+    // Tarball, a look for the packument, packument, entry in the index.
+    assert_eq!(count() - start, 4);
     let start = count();
     publish(&registry, "widget", "1.0.1").await;
-    // Tarball and packument: this process knows the old one.
-    assert_eq!(count() - start, 2);
+    // Tarball, packument and entry: this process knows the old ones.
+    assert_eq!(count() - start, 3);
 }
 
 #[tokio::test]

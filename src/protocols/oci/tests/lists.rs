@@ -1,7 +1,9 @@
 //! Tags, referrers and the catalog; and buckets that another program has filled.
 
 use super::*;
+use crate::core::time::Clock;
 use crate::storage::Store;
+use crate::storage::memory::MemoryStore;
 
 async fn put_object(store: &dyn Store, key: &str, bytes: &[u8]) {
     store
@@ -115,17 +117,14 @@ async fn many_large_referrers_come_in_pages() {
 
 #[tokio::test]
 async fn the_catalog_shows_every_repository_once() {
-    let registry = TestRegistry::new().await;
+    // Another program has been here before.
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Clock::real()));
+    let tags = json!({ "v": sha256(b"m") }).to_string();
+    put_object(store.as_ref(), "oci/tags/old/tags.json", tags.as_bytes()).await;
+    let registry = TestRegistry::with(json!({}), Some(store), None).await;
     for name in ["a", "a/b", "a-b", "z"] {
         push_image(&registry, name, "v", b"layer").await;
     }
-    let digest = sha256(b"m");
-    put_object(
-        registry.store.as_ref(),
-        "oci/tags/old/tags.json",
-        json!({ "v": digest }).to_string().as_bytes(),
-    )
-    .await;
     let all = registry.send(get("/v2/_catalog")).await;
     assert_eq!(all.json(), json!({ "repositories": ["a", "a-b", "a/b", "old", "z"] }));
     let page = registry.send(get("/oci/_catalog?n=2&last=a")).await;
