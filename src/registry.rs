@@ -1,6 +1,8 @@
 //! One registry: builds the layers from a [`Config`], finds the protocol of a request, and does for all of them what HTTP asks of
 //! everybody: HEAD, conditions, lengths, request ids, and an answer even when a handler panics.
 
+mod survey;
+
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -35,6 +37,8 @@ use crate::storage::local::{self, LocalStore};
 use crate::storage::memory::MemoryStore;
 use crate::storage::s3::{S3Descriptor, S3Store};
 use crate::storage::{Hooks, Storage, StorageLimits, Store};
+
+pub use survey::{Amount, ProtocolStats, Stats};
 
 /// What the embedding application brings along.
 #[derive(Default)]
@@ -157,10 +161,7 @@ impl Registry {
         }
         for mounted in &self.mounted {
             mounted.index.unsettle();
-            let bucket = Bucket {
-                mounted: Arc::clone(mounted),
-                cx: self.cx(mounted, None, Identity::Anonymous, Mount::default()),
-            };
+            let bucket = self.bucket(mounted);
             let task = tokio::spawn(async move { bucket.mounted.index.settle(&bucket).await });
             tasks.push(task.abort_handle());
         }

@@ -100,6 +100,12 @@ impl Index {
         Ok(self.names.read().len())
     }
 
+    /// Serial of the newest change.
+    pub async fn newest(&self) -> Result<u64> {
+        self.refresh().await?;
+        Ok(self.names.read().reach.serial)
+    }
+
     /// Whether there is something under this name.
     async fn contains(&self, name: &str) -> Result<bool> {
         self.refresh().await?;

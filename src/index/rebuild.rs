@@ -45,6 +45,9 @@ pub async fn reconcile(
     loop {
         let (names, next) = source.names(after).await?;
         for name in names {
+            if seen.contains(&name) {
+                continue;
+            }
             done.names += 1;
             if !index.contains(&name).await?
                 && let Some(change) = source.change(&name).await?

@@ -3,6 +3,7 @@
 //! A protocol imports `core`, `storage`, `auth`, `config` and this folder's shared files; never a sibling. A new one is a folder and one
 //! name in [`protocols!`].
 
+pub mod check;
 pub mod cx;
 pub mod files;
 pub mod prelude;
@@ -16,6 +17,7 @@ use crate::core::protocol_name::ProtocolName;
 use crate::core::request::Request;
 use crate::core::response::Response;
 use crate::index::Change;
+use check::Check;
 use cx::Cx;
 
 /// A protocol of one registry. It may keep caches of its own; nothing in them is the truth.
@@ -35,6 +37,9 @@ pub trait Protocol: Send + Sync + 'static {
 
     /// What the index says of a name, as the bucket has it now; `None` if nothing is there.
     async fn describe(&self, cx: &Cx, name: &str) -> Result<Option<Change>>;
+
+    /// Goes through all that is stored, and tells `check` what is missing or damaged.
+    async fn verify(&self, cx: &Cx, check: &Check) -> Result<()>;
 }
 
 /// What a protocol is built from.

@@ -5,6 +5,7 @@ pub use std::sync::Arc;
 pub use bytes::Bytes;
 pub use http::{Method, StatusCode, header};
 
+pub use super::check::Check;
 pub use super::cx::Cx;
 pub use super::{Protocol, Settings};
 pub use crate::auth::{Action, Identity, Resource};

@@ -103,6 +103,7 @@ const ROOMS: &[&str] = &[
     "manage",
     "login",
     "inventory",
+    "verify",
     "search",
     "proxy",
     "error",

@@ -24,6 +24,7 @@ use smartregistry_native::core::response::Response;
 use smartregistry_native::core::secret::Secret;
 use smartregistry_native::http::{HttpLimits, ListenOptions, Server, TlsOptions, listen};
 use smartregistry_native::index::Change;
+use smartregistry_native::protocols::check::Check;
 use smartregistry_native::protocols::cx::Cx;
 use smartregistry_native::protocols::files::{self, FileHead};
 use smartregistry_native::protocols::{Entry, Protocol, Settings};
@@ -309,6 +310,10 @@ impl Protocol for Bench {
 
     async fn describe(&self, _cx: &Cx, _name: &str) -> Result<Option<Change>> {
         Ok(None)
+    }
+
+    async fn verify(&self, _cx: &Cx, _check: &Check) -> Result<()> {
+        Ok(())
     }
 
     async fn handle(&self, cx: &Cx, path: &Segments, mut request: Request) -> Result<Response> {

@@ -58,7 +58,7 @@ fn find<'a>(packument: &'a Packument, name: &PackageName, file: &str) -> Option<
 }
 
 /// The tarball's SHA-512, where the manifest has it.
-fn sha512(release: &Release) -> Option<Vec<u8>> {
+pub(super) fn sha512(release: &Release) -> Option<Vec<u8>> {
     let integrity = Members::parse(&release.manifest)?.object("dist")?.text("integrity")?;
     let hash = integrity.split_ascii_whitespace().find_map(|one| one.strip_prefix("sha512-"))?;
     STANDARD.decode(hash).ok().filter(|hash| hash.len() == 64)

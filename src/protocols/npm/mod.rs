@@ -48,6 +48,7 @@ mod tests;
 mod tokens;
 mod trust;
 mod upload;
+mod verify;
 mod version;
 mod weblogin;
 
@@ -128,6 +129,10 @@ impl Protocol for Npm {
 
     async fn describe(&self, cx: &Cx, name: &str) -> Result<Option<Change>> {
         inventory::look(cx, name).await
+    }
+
+    async fn verify(&self, cx: &Cx, check: &Check) -> Result<()> {
+        verify::verify(cx, check).await
     }
 
     fn finish(&self, response: &mut Response) {

@@ -32,6 +32,19 @@ pub(super) async fn names(cx: &Cx, after: Option<String>) -> Result<(Vec<String>
     Ok((found, next))
 }
 
+/// The same, each once: those whose marker was listed are left out where tags are.
+pub(super) async fn names_once(cx: &Cx, after: Option<String>) -> Result<(Vec<Name>, Option<String>)> {
+    let by_tags = after.as_deref().is_some_and(|after| after.starts_with(TAGS));
+    let (names, next) = names(cx, after).await?;
+    let mut once = Vec::new();
+    for name in names.iter().filter_map(|name| Name::parse(name)) {
+        if !by_tags || cx.objects.stat(&keys::repository(&name)?).await?.is_none() {
+            once.push(name);
+        }
+    }
+    Ok((once, next))
+}
+
 /// The state of a repository; `None` if there is none.
 pub(super) async fn look(cx: &Cx, name: &str) -> Result<Option<Change>> {
     let Some(name) = Name::parse(name) else { return Ok(None) };

@@ -25,6 +25,16 @@ pub(super) fn blob(digest: &Digest) -> Result<Key> {
     Key::new(format!("oci/blobs/{}/{}", digest.algorithm().name(), digest.hex()))
 }
 
+pub(super) fn all_blobs() -> Result<Prefix> {
+    Prefix::new("oci/blobs/")
+}
+
+/// The digest of the blob that lies there.
+pub(super) fn blob_of(key: &Key) -> Option<Digest> {
+    let (algorithm, hex) = key.as_str().strip_prefix("oci/blobs/")?.split_once('/')?;
+    Digest::parse(&format!("{algorithm}:{hex}"))
+}
+
 pub(super) fn manifest(name: &Name, digest: &Digest) -> Result<Key> {
     Key::new(format!("oci/manifests/{name}/{digest}"))
 }

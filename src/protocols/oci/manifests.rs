@@ -174,6 +174,15 @@ impl Call<'_> {
     }
 }
 
+/// The bytes of a stored manifest, and whether it came with everything it names; past what this process knows.
+pub(super) async fn read(cx: &Cx, key: &Key) -> Result<Option<(Bytes, bool)>> {
+    let found = cx.objects.read(key, GetOptions::default(), &ObjectInfo::default()).await?;
+    let Some(found) = found else { return Ok(None) };
+    let complete = found.meta.user.contains_key(COMPLETE);
+    let bytes = Body::stream(found.body, Some(found.meta.size)).into_bytes("manifest", MAX_STORED).await?;
+    Ok(Some((bytes, complete)))
+}
+
 /// Runs `work` over `size` bytes: here if they are few, else where blocking is allowed.
 pub(super) async fn off_thread<T: Send + 'static>(
     size: u64,

@@ -44,6 +44,7 @@ mod tags;
 #[cfg(test)]
 mod tests;
 mod upload;
+mod verify;
 
 use std::time::Duration;
 
@@ -120,6 +121,10 @@ impl Protocol for Oci {
 
     async fn describe(&self, cx: &Cx, name: &str) -> Result<Option<Change>> {
         inventory::look(cx, name).await
+    }
+
+    async fn verify(&self, cx: &Cx, check: &Check) -> Result<()> {
+        verify::verify(cx, check).await
     }
 
     fn finish(&self, response: &mut Response) {

@@ -55,6 +55,10 @@ impl TagList {
         self.tags.len() != before
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Digest)> {
+        self.tags.iter().map(|(tag, digest)| (tag.as_str(), digest))
+    }
+
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.tags.keys().map(String::as_str)
     }
