@@ -355,7 +355,7 @@ impl Default for Limits {
             upload_memory: 512 << 20,
             metadata_ttl_ms: 1000,
             hook_timeout_ms: 30_000,
-            body_idle_ms: 300_000,
+            body_idle_ms: 60_000,
             referrers: 10_000,
             open_uploads: 10_000,
         }
