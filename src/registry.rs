@@ -1,6 +1,8 @@
 //! One registry: builds the layers from a [`Config`], finds the protocol of a request, and does for all of them what HTTP asks of
 //! everybody: HEAD, conditions, lengths, request ids, and an answer even when a handler panics.
 
+mod upkeep;
+
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -8,6 +10,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use http::{HeaderValue, Method, StatusCode, header};
+use parking_lot::Mutex;
 use tracing::Instrument;
 
 use crate::auth::{Auth, AuthProvider, Identity, Setup};
@@ -22,6 +25,7 @@ use crate::core::protocol_name::ProtocolName;
 use crate::core::request::{Query, Request};
 use crate::core::response::Response;
 use crate::core::time::Clock;
+use crate::maintenance::{Leases, Progress};
 use crate::metrics::{Metrics, Observed};
 use crate::protocols::cx::{Cx, Mount};
 use crate::protocols::{self, Entry, Protocol, Settings};
@@ -30,6 +34,9 @@ use crate::storage::local::{self, LocalStore};
 use crate::storage::memory::MemoryStore;
 use crate::storage::s3::{S3Descriptor, S3Store};
 use crate::storage::{Hooks, Storage, StorageLimits, Store};
+use upkeep::{Task, Upkeep};
+
+pub use upkeep::Garbage;
 
 /// What the embedding application brings along.
 #[derive(Default)]
@@ -54,9 +61,12 @@ pub struct Registry {
     trust: Trust,
     metrics: Arc<Metrics>,
     probe: Probe,
-    mounted: Vec<Mounted>,
+    mounted: Arc<Vec<Mounted>>,
     /// Indices into `mounted` by path, longest first, base paths before aliases of the same length.
     routes: Vec<Route>,
+    upkeep: Arc<Upkeep>,
+    /// Ends with the registry.
+    task: Mutex<Option<Task>>,
 }
 
 struct Mounted {
@@ -92,13 +102,51 @@ impl Registry {
         let (mounted, routes) = mount(config, extensions.protocols)?;
         let trust = config.trust_proxy.resolve()?;
         let metrics = Arc::new(Metrics::new(&storage));
-        Ok(Self { storage, auth, clock, trust, metrics, probe: Probe::default(), mounted, routes })
+        let mounted = Arc::new(mounted);
+        let upkeep = Arc::new(Upkeep {
+            storage: storage.clone(),
+            auth: Arc::clone(&auth),
+            clock: clock.clone(),
+            metrics: Arc::clone(&metrics),
+            mounted: Arc::clone(&mounted),
+            config: config.maintenance.clone(),
+            leases: Leases::new(storage.clone()),
+        });
+        let (probe, task) = (Probe::default(), Mutex::new(None));
+        Ok(Self { storage, auth, clock, trust, metrics, probe, mounted, routes, upkeep, task })
     }
 
-    /// Connects storage and auth. Idempotent.
+    /// Connects storage and auth, and begins with maintenance. Idempotent.
     pub async fn init(&self) -> Result<()> {
         self.storage.prepare().await?;
-        self.auth.prepare().await
+        self.auth.prepare().await?;
+        self.task.lock().get_or_insert_with(|| self.upkeep.start());
+        Ok(())
+    }
+
+    /// Does a round of maintenance now, unless another process is at one. `false`: it is.
+    pub async fn maintain(&self) -> Result<bool> {
+        self.upkeep.round().await
+    }
+
+    /// Collects garbage now: removes what nothing names any more, by the rules of the configuration. Safe while this and other processes serve.
+    /// In a dry run it only says what it would remove.
+    ///
+    /// # Errors
+    /// 409 while another process is at it.
+    pub async fn collect_garbage(&self, dry_run: bool, progress: Progress) -> Result<Garbage> {
+        self.upkeep.collect(dry_run, progress).await
+    }
+
+    /// A collection without a lease, for tests: what it does is right without one.
+    #[cfg(test)]
+    pub(crate) async fn collect_unasked(&self) -> Result<()> {
+        self.upkeep.collect_all(&crate::maintenance::Job::default()).await.map(|_| ())
+    }
+
+    /// Writes down what was gathered in memory: before the process ends in good order.
+    pub async fn flush(&self) {
+        self.upkeep.flush().await;
     }
 
     /// The storage.

@@ -98,7 +98,9 @@ async fn collect(
     let mut after = None;
     loop {
         let page = call.cx.objects.list(prefix, after.as_deref(), PAGE, false).await?;
-        into.extend(page.objects.iter().filter_map(|one| name_of(&one.key)));
+        // A tag list of two bytes lists nothing: of a repository that is empty, and perhaps no more there.
+        let listed = page.objects.iter().filter(|one| one.size > 2);
+        into.extend(listed.filter_map(|one| name_of(&one.key)));
         let Some(next) = page.next else { return Ok(()) };
         after = Some(next);
     }
