@@ -23,10 +23,33 @@ pub struct Config {
     pub trust_proxy: TrustProxy,
     /// Bounds.
     pub limits: Limits,
+    /// Work that no request asks for.
+    pub maintenance: MaintenanceConfig,
     /// Everything else: one entry per protocol, by its name.
     #[serde(flatten)]
     pub rest: BTreeMap<String, Value>,
 }
+
+/// `maintenance`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MaintenanceConfig {
+    /// Whether this process does any by itself. One of those that share a bucket must.
+    pub enabled: bool,
+    /// Milliseconds between two rounds, about. Of the processes that share a bucket, one does a round.
+    pub interval_ms: u64,
+}
+
+impl Default for MaintenanceConfig {
+    fn default() -> Self {
+        Self { enabled: true, interval_ms: HOUR_MS }
+    }
+}
+
+/// Stores tell times in whole seconds, and a push has to fit in between.
+const LEAST_GRACE_MS: u64 = 5000;
+const HOUR_MS: u64 = 3_600_000;
+const DAY_MS: u64 = 24 * HOUR_MS;
 
 /// Whose `Forwarded` and `X-Forwarded-*` headers are believed.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -245,6 +268,10 @@ pub struct ProtocolConfig {
     pub features: BTreeMap<String, bool>,
     /// OCI: which tags keep what they first named. The first rule that fits decides.
     pub immutable_tags: Vec<TagRule>,
+    /// OCI: removal of what nothing names.
+    pub gc: GcConfig,
+    /// OCI: which tags go by themselves. The first rule with a pattern that fits decides; a tag that none fits stays.
+    pub retention: Vec<RetentionRule>,
     /// npm: the registry's own signatures.
     pub signing: SigningConfig,
     /// npm: how publishes are taken.
@@ -275,6 +302,81 @@ impl TryFrom<String> for TagRule {
                 Ok(Self { repository: repository.to_owned(), tag: tag.to_owned(), movable })
             }
             _ => Err(format!("`{text}` is no rule for tags; write `repository:tag`, such as `team/*:v*`")),
+        }
+    }
+}
+
+/// `oci.gc`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GcConfig {
+    /// Whether maintenance collects garbage by itself.
+    pub enabled: bool,
+    /// Milliseconds that an unreferenced blob stays after it was last pushed, mounted or asked for: longer than any push takes. The same in
+    /// all processes that share a bucket.
+    pub grace_ms: u64,
+    /// Milliseconds between two collections, at least.
+    pub interval_ms: u64,
+    /// What becomes of manifests that no tag reaches.
+    pub untagged: Untagged,
+    /// Milliseconds that such a manifest stays after it was last pushed or pulled.
+    pub untagged_age_ms: u64,
+}
+
+impl Default for GcConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            grace_ms: DAY_MS,
+            interval_ms: DAY_MS,
+            untagged: Untagged::Keep,
+            untagged_age_ms: 7 * DAY_MS,
+        }
+    }
+}
+
+/// `oci.gc.untagged`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Untagged {
+    /// They stay: whoever pulls by digest may still want them.
+    #[default]
+    Keep,
+    /// They go when they are old enough.
+    Delete,
+}
+
+/// One rule of `oci.retention`. Without a `keep…` it keeps every tag that it fits.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct RetentionRule {
+    /// Patterns of repositories' names; `*` stands for any run of characters.
+    pub repositories: Vec<String>,
+    /// Patterns of tags. Counts are per pattern.
+    pub tags: Vec<String>,
+    /// Keep so many that were pushed last.
+    pub keep_last_pushed: Option<usize>,
+    /// Keep so many that were pulled last.
+    pub keep_last_pulled: Option<usize>,
+    /// Keep what was pushed within so many days.
+    pub keep_pushed_days: Option<u32>,
+    /// Keep what was pulled within so many days.
+    pub keep_pulled_days: Option<u32>,
+    /// Keep tags that `immutableTags` fixes, whatever else this rule says.
+    pub keep_immutable: bool,
+}
+
+impl Default for RetentionRule {
+    fn default() -> Self {
+        let all = || vec!["*".to_owned()];
+        Self {
+            repositories: all(),
+            tags: all(),
+            keep_last_pushed: None,
+            keep_last_pulled: None,
+            keep_pushed_days: None,
+            keep_pulled_days: None,
+            keep_immutable: false,
         }
     }
 }
@@ -379,6 +481,11 @@ impl Config {
         }
         if let Some(Err(error)) = config.signing.private_key.as_ref().map(KeyPairP256::from_pem) {
             return Err(Error::invalid(format!("option `{name}.signing.privateKey`: {}", error.message())));
+        }
+        if config.gc.grace_ms < LEAST_GRACE_MS {
+            return Err(Error::invalid(format!(
+                "option `{name}.gc.graceMs` must be at least {LEAST_GRACE_MS}: no push takes less"
+            )));
         }
         Segments::parse(&config.base_path).map_err(|error| {
             Error::invalid(format!("option `{name}.basePath` is not a path: {}", error.message()))

@@ -1,7 +1,7 @@
 //! Seven package registries in one library, over an S3 bucket or a local folder.
 //!
 //! Layers, each of which knows only those on its left:
-//! `core <- storage <- {auth, upstream, index} <- protocols <- registry <- {http, node}`.
+//! `core <- storage <- {auth, upstream, index, maintenance} <- protocols <- registry <- {http, node}`.
 //! [`registry::Registry`] is the one entry: [`core::request::Request`] in, [`core::response::Response`] out. The listener
 //! (`http`) and the Node binding (`node`) are two thin adapters around it.
 
@@ -11,6 +11,7 @@ pub mod core;
 pub mod handoff;
 pub mod http;
 pub mod index;
+pub mod maintenance;
 pub mod metrics;
 #[cfg(feature = "node")]
 mod node;

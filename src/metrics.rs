@@ -2,6 +2,7 @@
 //!
 //! A request is counted when the last byte of its answer is taken, or when it is given up.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -40,6 +41,12 @@ struct ProtocolLabels {
     protocol: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RemovedLabels {
+    part: &'static str,
+    kind: &'static str,
+}
+
 /// The numbers of one registry.
 #[derive(Debug)]
 pub struct Metrics {
@@ -49,6 +56,8 @@ pub struct Metrics {
     bytes_in: Family<ProtocolLabels, Counter>,
     bytes_out: Family<ProtocolLabels, Counter>,
     in_flight: Gauge,
+    removed: Family<RemovedLabels, Counter>,
+    freed_bytes: Family<ProtocolLabels, Counter>,
 }
 
 /// Seconds: a hot answer takes a tenth of a millisecond, a large upload minutes.
@@ -72,8 +81,25 @@ impl Metrics {
         all.register("received_bytes", "Bytes of request bodies", bytes_in.clone());
         all.register("sent_bytes", "Bytes of answers' bodies", Family::clone(&bytes_out));
         all.register("requests_in_flight", "Requests whose answer is not out yet", in_flight.clone());
+        let (removed, freed_bytes) = (Family::default(), Family::default());
+        all.register("maintenance_removed", "Things that maintenance has removed", Family::clone(&removed));
+        all.register(
+            "maintenance_freed_bytes",
+            "Bytes of the artifacts among them",
+            Family::clone(&freed_bytes),
+        );
         all.register_collector(Box::new(StoreNumbers(Arc::clone(storage.store()))));
-        Self { all, requests, durations, bytes_in, bytes_out, in_flight }
+        Self { all, requests, durations, bytes_in, bytes_out, in_flight, removed, freed_bytes }
+    }
+
+    /// Maintenance has removed these.
+    pub(crate) fn removed(&self, part: &'static str, counts: &BTreeMap<&'static str, u64>, bytes: u64) {
+        for (kind, count) in counts {
+            self.removed.get_or_create(&RemovedLabels { part, kind }).inc_by(*count);
+        }
+        if bytes > 0 {
+            self.freed_bytes.get_or_create(&ProtocolLabels { protocol: part }).inc_by(bytes);
+        }
     }
 
     /// The numbers in the text format of Prometheus.

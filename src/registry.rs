@@ -2,6 +2,7 @@
 //! everybody: HEAD, conditions, lengths, request ids, and an answer even when a handler panics.
 
 mod survey;
+mod upkeep;
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -12,7 +13,6 @@ use async_trait::async_trait;
 use futures_util::FutureExt;
 use http::{HeaderValue, Method, StatusCode, header};
 use parking_lot::Mutex;
-use tokio::task::AbortHandle;
 use tracing::Instrument;
 
 use crate::auth::{Auth, AuthProvider, Identity, Setup};
@@ -29,6 +29,7 @@ use crate::core::response::Response;
 use crate::core::time::Clock;
 use crate::index::rebuild::Source;
 use crate::index::{Change, Index};
+use crate::maintenance::{Leases, Progress};
 use crate::metrics::{Metrics, Observed};
 use crate::protocols::cx::{Cx, Mount};
 use crate::protocols::{self, Entry, Protocol, Settings};
@@ -37,6 +38,9 @@ use crate::storage::local::{self, LocalStore};
 use crate::storage::memory::MemoryStore;
 use crate::storage::s3::{S3Descriptor, S3Store};
 use crate::storage::{Hooks, Storage, StorageLimits, Store};
+use upkeep::{Task, Upkeep};
+
+pub use upkeep::Garbage;
 
 pub use survey::{Amount, ProtocolStats, Stats};
 
@@ -59,14 +63,15 @@ pub struct Extensions {
 pub struct Registry {
     storage: Storage,
     auth: Arc<Auth>,
-    clock: Clock,
     trust: Trust,
     metrics: Arc<Metrics>,
     probe: Probe,
     mounted: Vec<Arc<Mounted>>,
     /// Indices into `mounted` by path, longest first, base paths before aliases of the same length.
     routes: Vec<Route>,
-    background: Background,
+    upkeep: Arc<Upkeep>,
+    /// What works beside the requests; it ends with the registry.
+    background: Mutex<Vec<Task>>,
 }
 
 struct Mounted {
@@ -74,18 +79,6 @@ struct Mounted {
     config: ProtocolConfig,
     protocol: Box<dyn Protocol>,
     index: Arc<Index>,
-}
-
-/// What works beside the requests; it ends with the registry.
-#[derive(Default)]
-struct Background(Mutex<Vec<AbortHandle>>);
-
-impl Drop for Background {
-    fn drop(&mut self) {
-        for task in self.0.get_mut().drain(..) {
-            task.abort();
-        }
-    }
 }
 
 /// A protocol's bucket, for its index.
@@ -132,39 +125,29 @@ impl Registry {
         let (mounted, routes) = mount(config, extensions.protocols, &storage, &clock)?;
         let trust = config.trust_proxy.resolve()?;
         let metrics = Arc::new(Metrics::new(&storage));
-        Ok(Self {
-            storage,
-            auth,
-            clock,
-            trust,
-            metrics,
-            probe: Probe::default(),
-            mounted,
-            routes,
-            background: Background::default(),
-        })
+        let upkeep = Arc::new(Upkeep {
+            storage: storage.clone(),
+            auth: Arc::clone(&auth),
+            clock: clock.clone(),
+            metrics: Arc::clone(&metrics),
+            mounted: mounted.clone(),
+            config: config.maintenance.clone(),
+            leases: Leases::new(storage.clone()),
+        });
+        let (probe, background) = (Probe::default(), Mutex::default());
+        Ok(Self { storage, auth, trust, metrics, probe, mounted, routes, upkeep, background })
     }
 
-    /// Connects storage and auth, and begins to index what is in the bucket already. Idempotent.
+    /// Connects storage and auth, begins to index what is in the bucket already, and with maintenance. Idempotent.
     pub async fn init(&self) -> Result<()> {
         self.storage.prepare().await?;
         self.auth.prepare().await?;
-        self.settle();
+        let mut background = self.background.lock();
+        if background.is_empty() {
+            background.extend(self.mounted.iter().map(|mounted| self.upkeep.settle(mounted)));
+            background.push(self.upkeep.start());
+        }
         Ok(())
-    }
-
-    /// Goes through the bucket of each protocol that has no index yet, in the background.
-    fn settle(&self) {
-        let mut tasks = self.background.0.lock();
-        if !tasks.is_empty() {
-            return;
-        }
-        for mounted in &self.mounted {
-            mounted.index.unsettle();
-            let bucket = self.bucket(mounted);
-            let task = tokio::spawn(async move { bucket.mounted.index.settle(&bucket).await });
-            tasks.push(task.abort_handle());
-        }
     }
 
     /// Waits until the bucket of every protocol has been gone through.
@@ -174,16 +157,29 @@ impl Registry {
         }
     }
 
-    fn cx(&self, mounted: &Mounted, actor: Option<Arc<Actor>>, identity: Identity, mount: Mount) -> Cx {
-        Cx {
-            protocol: mounted.name,
-            objects: self.storage.objects(mounted.name, actor),
-            index: Arc::clone(&mounted.index),
-            auth: Arc::clone(&self.auth),
-            clock: self.clock.clone(),
-            identity,
-            mount,
-        }
+    /// Does a round of maintenance now, unless another process is at one. `false`: it is.
+    pub async fn maintain(&self) -> Result<bool> {
+        self.upkeep.round().await
+    }
+
+    /// Collects garbage now: removes what nothing names any more, by the rules of the configuration. Safe while this and other processes serve.
+    /// In a dry run it only says what it would remove.
+    ///
+    /// # Errors
+    /// 409 while another process is at it.
+    pub async fn collect_garbage(&self, dry_run: bool, progress: Progress) -> Result<Garbage> {
+        self.upkeep.collect(dry_run, progress).await
+    }
+
+    /// A collection without a lease, for tests: what it does is right without one.
+    #[cfg(test)]
+    pub(crate) async fn collect_unasked(&self) -> Result<()> {
+        self.upkeep.collect_all(&crate::maintenance::Job::default()).await.map(|_| ())
+    }
+
+    /// Writes down what was gathered in memory: before the process ends in good order.
+    pub async fn flush(&self) {
+        self.upkeep.flush().await;
     }
 
     /// The storage.
@@ -283,7 +279,13 @@ impl Registry {
             registry_url: registry_url.map(|url| url.trim_end_matches('/').to_owned()),
             origin: request.origin.clone(),
         };
-        let cx = self.cx(mounted, actor(&request, &identity), identity, mount);
+        let actor = actor(&request, &identity);
+        let cx = Cx {
+            objects: self.storage.objects(mounted.name, actor),
+            identity,
+            mount,
+            ..self.upkeep.cx(mounted)
+        };
         mounted.protocol.handle(&cx, path, request).await
     }
 }

@@ -44,6 +44,8 @@ pub(super) struct Head {
     pub(super) epoch: u64,
     /// Whether everything that was in the bucket before the log has been entered.
     pub(super) complete: bool,
+    /// When somebody last looked whether the log has all that is in the bucket.
+    pub(super) gone_through: Timestamp,
     /// Oldest first.
     pub(super) segments: Vec<Segment>,
     pub(super) tail: Vec<Arc<Entry>>,
@@ -188,11 +190,17 @@ impl Log {
 
     /// Notes that everything in the bucket is entered.
     pub(super) async fn complete(&self) -> Result<()> {
-        self.update(|head| {
-            let before = std::mem::replace(&mut head.complete, true);
-            Ok(if before { Edit::Unchanged(()) } else { Edit::Changed(()) })
+        let now = self.clock.now();
+        self.update(move |head| {
+            head.complete = true;
+            head.gone_through = now;
+            Ok(Edit::Changed(()))
         })
         .await
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// Forgets all entries, to be entered anew. Serials go on: whoever follows the log sees every name again.
@@ -273,6 +281,14 @@ impl Log {
             }
             log.compacting.store(false, Ordering::Release);
         });
+    }
+
+    /// Compacts what a process that died has left to be compacted.
+    pub(super) async fn compact_if_due(&self) -> Result<()> {
+        match self.head().await? {
+            Some(head) if head.document.weight() > FULL => self.compact().await,
+            _ => self.remove_retired().await,
+        }
     }
 
     /// Makes a segment of the tail, and larger segments of many small ones.

@@ -35,6 +35,8 @@ use crate::storage::Storage;
 
 /// How long a request waits for an index that is being made.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often the bucket is gone through again.
+const RECONCILE: Duration = Duration::from_hours(24);
 /// Names between two lines in the log while an index is being made.
 const PROGRESS: u64 = 10_000;
 
@@ -78,7 +80,7 @@ impl Index {
     }
 
     /// Whether everything in the bucket has been entered; before that, lists and searches lack what was there before us.
-    async fn is_complete(&self) -> Result<bool> {
+    pub async fn is_complete(&self) -> Result<bool> {
         Ok(self.log.head().await?.is_some_and(|head| head.document.complete))
     }
 
@@ -151,6 +153,19 @@ impl Index {
             }
         };
         rebuild::reconcile(self, source, progress).await.map(Some)
+    }
+
+    /// What has to be done now and then: compacts the log, and once a day goes through the bucket for what a process that died did not come to
+    /// enter. Answers what that found.
+    pub async fn maintain(&self, source: &dyn rebuild::Source) -> Result<Option<rebuild::Reconciled>> {
+        self.log.compact_if_due().await?;
+        let now = self.log.now();
+        let head = self.log.head().await?;
+        let gone_through = head.map(|head| head.document.gone_through);
+        if gone_through.is_none_or(|then| now.since(then) < RECONCILE) {
+            return Ok(None);
+        }
+        rebuild::reconcile(self, source, |_| {}).await.map(Some)
     }
 
     /// Notes that [`Self::settle`] is about to run.

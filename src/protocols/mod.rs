@@ -17,6 +17,7 @@ use crate::core::protocol_name::ProtocolName;
 use crate::core::request::Request;
 use crate::core::response::Response;
 use crate::index::Change;
+use crate::maintenance::{Job, Report};
 use check::Check;
 use cx::Cx;
 
@@ -28,6 +29,22 @@ pub trait Protocol: Send + Sync + 'static {
 
     /// The answer that this protocol's clients print for an error. Status and headers of the error are kept.
     fn render_error(&self, error: &Error) -> Response;
+
+    /// Writes down what this process has gathered in memory. Called about once a minute in every process, and once more before it ends
+    /// in good order.
+    async fn flush(&self, _cx: &Cx) -> Result<()> {
+        Ok(())
+    }
+
+    /// Does what has to be done now and then, in one process of those that share the bucket.
+    async fn maintain(&self, _cx: &Cx, _job: &Job) -> Result<Report> {
+        Ok(Report::default())
+    }
+
+    /// Removes what nothing names any more; `None` if this protocol leaves nothing of that kind.
+    async fn collect_garbage(&self, _cx: &Cx, _job: &Job) -> Result<Option<Report>> {
+        Ok(None)
+    }
 
     /// Adds the headers that every answer of this protocol has.
     fn finish(&self, _response: &mut Response) {}

@@ -18,6 +18,7 @@ pub use crate::core::protocol_name::ProtocolName;
 pub use crate::core::request::Request;
 pub use crate::core::response::Response;
 pub use crate::index::Change;
+pub use crate::maintenance::{Job, Report};
 pub use crate::storage::{
     Condition, Document, Edit, GetOptions, Key, Loaded, ObjectInfo, Objects, Prefix, PutOptions,
 };

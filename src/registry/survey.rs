@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Bucket, Mounted, Registry};
-use crate::auth::Identity;
+use super::Registry;
 use crate::core::error::Result;
 use crate::index::rebuild;
 use crate::protocols::check::Check;
-use crate::protocols::cx::Mount;
 use crate::storage::{PRIVATE, Prefix};
 
 /// One page of a listing.
@@ -60,8 +58,7 @@ impl Registry {
     /// The store can't be read.
     pub async fn verify(&self, check: &Check) -> Result<()> {
         for mounted in &self.mounted {
-            let cx = self.cx(mounted, None, Identity::Anonymous, Mount::default());
-            mounted.protocol.verify(&cx, check).await?;
+            mounted.protocol.verify(&self.upkeep.cx(mounted), check).await?;
         }
         Ok(())
     }
@@ -71,7 +68,8 @@ impl Registry {
         let mut before = 0;
         for mounted in &self.mounted {
             let done =
-                rebuild::rebuild(&mounted.index, &self.bucket(mounted), |names| told(before + names)).await?;
+                rebuild::rebuild(&mounted.index, &self.upkeep.bucket(mounted), |names| told(before + names))
+                    .await?;
             before += done.names;
         }
         Ok(())
@@ -110,11 +108,6 @@ impl Registry {
             let Some(next) = page.next else { return Ok(()) };
             after = Some(next);
         }
-    }
-
-    pub(super) fn bucket(&self, mounted: &std::sync::Arc<Mounted>) -> Bucket {
-        let cx = self.cx(mounted, None, Identity::Anonymous, Mount::default());
-        Bucket { mounted: std::sync::Arc::clone(mounted), cx }
     }
 }
 

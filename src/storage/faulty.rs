@@ -51,6 +51,8 @@ struct State {
 struct Random {
     state: u64,
     one_in: u64,
+    /// Nothing fails: calls only take their time, up to so many milliseconds.
+    slow: Option<u64>,
 }
 
 impl Random {
@@ -61,6 +63,9 @@ impl Random {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^= z >> 31;
+        if let Some(most) = self.slow {
+            return Some(Fault::Delay(Duration::from_millis((z >> 32) % most.max(1))));
+        }
         z.is_multiple_of(self.one_in).then(|| match (z >> 32) % 5 {
             0 => Fault::Before,
             1 => Fault::After,
@@ -80,7 +85,14 @@ impl<S: Store + ?Sized> Faulty<S> {
     /// With a fault by chance at one call in `one_in`.
     pub fn seeded(inner: Arc<S>, seed: u64, one_in: u64) -> Self {
         let faulty = Self::new(inner);
-        faulty.state.lock().random = Some(Random { state: seed, one_in: one_in.max(1) });
+        faulty.state.lock().random = Some(Random { state: seed, one_in: one_in.max(1), slow: None });
+        faulty
+    }
+
+    /// Every call takes its time, up to so many milliseconds: the steps of several processes mix in ever new ways.
+    pub fn slow(inner: Arc<S>, seed: u64, most: u64) -> Self {
+        let faulty = Self::new(inner);
+        faulty.state.lock().random = Some(Random { state: seed, one_in: 1, slow: Some(most) });
         faulty
     }
 

@@ -56,6 +56,21 @@ impl Objects {
         }
     }
 
+    /// Reads a whole object on the registry's own behalf: hooks count what clients read. `None` if there is none.
+    ///
+    /// # Errors
+    /// 500 beyond `limit` bytes; storage faults.
+    pub async fn inspect(&self, key: &Key, name: &str, limit: u64) -> Result<Option<(Bytes, ObjectMeta)>> {
+        match self.storage.0.store.get(key, GetOptions::default()).await {
+            Ok(found) => {
+                let meta = found.meta.clone();
+                Ok(Some((super::documents::whole(found, name, limit).await?, meta)))
+            }
+            Err(StoreError::NotFound) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Metadata of an object; `None` if there is none.
     pub async fn stat(&self, key: &Key) -> Result<Option<ObjectMeta>> {
         match self.storage.0.store.head(key).await {

@@ -55,6 +55,12 @@ impl TestRegistry {
         Self::with_auth(changes, None, None, Some(provider)).await
     }
 
+    /// Another process over the same objects at the same time; through a store of its own, if given.
+    pub(crate) async fn another(&self, changes: serde_json::Value, store: Option<Arc<dyn Store>>) -> Self {
+        let store = store.unwrap_or_else(|| Arc::clone(&self.store));
+        Self::build(changes, Some(store), None, Some(Arc::new(TestProvider)), self.clock.clone()).await
+    }
+
     async fn with_auth(
         changes: serde_json::Value,
         store: Option<Arc<dyn Store>>,
@@ -62,9 +68,20 @@ impl TestRegistry {
         auth_provider: Option<Arc<dyn AuthProvider>>,
     ) -> Self {
         let clock = Clock::manual(Timestamp::from_millis(1_790_000_000_000));
+        Self::build(changes, store, hooks, auth_provider, clock).await
+    }
+
+    async fn build(
+        changes: serde_json::Value,
+        store: Option<Arc<dyn Store>>,
+        hooks: Option<Arc<dyn Hooks>>,
+        auth_provider: Option<Arc<dyn AuthProvider>>,
+        clock: Clock,
+    ) -> Self {
         let store = store.unwrap_or_else(|| Arc::new(MemoryStore::new(clock.clone())));
         let mut config = serde_json::json!({
             "storage": { "type": "memory" },
+            "maintenance": { "enabled": false },
             "auth": { "jwtSecret": "test" },
             "npm": { "enabled": true, "basePath": "/npm" },
             "oci": { "enabled": true, "basePath": "/oci" },
@@ -95,13 +112,18 @@ impl TestRegistry {
         TestResponse { status: status.as_u16(), headers, body }
     }
 
-    /// Every key in the store, in order, but for the index; ours below `_sr/` only if asked for.
+    /// A collection that does not ask whether another is under way.
+    pub(crate) async fn collect_without_lease(&self) {
+        self.registry.collect_unasked().await.unwrap();
+    }
+
+    /// Every key in the store, in order, but for the index and leases; ours below `_sr/` only if asked for.
     pub(crate) async fn keys(&self, private: bool) -> Vec<String> {
         let page = self.store.list(&Prefix::new("").unwrap(), None, 100_000, false).await.unwrap();
         page.objects
             .into_iter()
             .filter(|one| private || !one.key.is_private())
-            .filter(|one| !one.key.as_str().starts_with("_sr/log/"))
+            .filter(|one| !["_sr/log/", "_sr/lease/"].iter().any(|own| one.key.as_str().starts_with(own)))
             .map(|one| one.key.to_string())
             .collect()
     }

@@ -30,7 +30,13 @@ pub(super) async fn get_blob(
 ) -> Result<Response> {
     call.authorize(name, Action::Pull).await?;
     let digest = name::digest(digest)?;
-    let Some(size) = call.visible(name, &digest).await? else { return Err(error::blob_unknown(&digest)) };
+    // Who asks whether it is there is about to push what needs it.
+    let found = if request.is_head() {
+        call.promised(name, &digest).await?
+    } else {
+        call.visible(name, &digest).await?
+    };
+    let Some(size) = found else { return Err(error::blob_unknown(&digest)) };
     let text = digest.to_string();
     let head =
         FileHead { content_type: TYPE, etag: Some(ETag::strong(&text)), cache_control: call.immutable(name) };

@@ -5,6 +5,8 @@ use super::keys;
 use super::links::PAGE;
 use super::name::Name;
 
+/// Size of a tag list with nothing in it.
+const EMPTY: u64 = 2;
 /// Where a listing goes on: in the markers, or in the tags.
 const MARKERS: &str = "markers:";
 const TAGS: &str = "tags:";
@@ -21,7 +23,9 @@ pub(super) async fn names(cx: &Cx, after: Option<String>) -> Result<(Vec<String>
         (keys::repositories()?, keys::repository_of)
     };
     let page = cx.objects.list(&prefix, from, PAGE, false).await?;
-    let found = page.objects.iter().filter_map(|one| name_of(&one.key));
+    // A tag list of two bytes lists nothing: of a repository that is empty, and perhaps no more there.
+    let listed = page.objects.iter().filter(|one| tags.is_none() || one.size > EMPTY);
+    let found = listed.filter_map(|one| name_of(&one.key));
     let found = found.map(|name| name.as_str().to_owned()).collect();
     let next = match (page.next, tags) {
         (Some(next), None) => Some(format!("{MARKERS}{next}")),
@@ -49,12 +53,18 @@ pub(super) async fn names_once(cx: &Cx, after: Option<String>) -> Result<(Vec<Na
 pub(super) async fn look(cx: &Cx, name: &str) -> Result<Option<Change>> {
     let Some(name) = Name::parse(name) else { return Ok(None) };
     let there = cx.objects.stat(&keys::repository(&name)?).await?.is_some()
-        || cx.objects.stat(&keys::tags(&name)?).await?.is_some();
+        || cx.objects.stat(&keys::tags(&name)?).await?.is_some_and(|meta| meta.size > EMPTY);
     Ok(there.then(|| Change {
         name: name.as_str().to_owned(),
         event: "index".to_owned(),
         ..Change::default()
     }))
+}
+
+/// Enters that nothing is left of a repository.
+pub(super) async fn record_gone(cx: &Cx, name: &Name) {
+    let (name, event) = (name.as_str().to_owned(), "delete".to_owned());
+    cx.index.record(vec![Change { name, event, gone: true, ..Change::default() }]).await;
 }
 
 /// Enters what happened to a repository; `about` are the tags or the digest that it is about.

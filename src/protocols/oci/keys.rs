@@ -8,6 +8,9 @@
 //! _sr/oci/links/{algorithm}/{hex}/{repository}/_       this blob is visible in this repository; its size
 //! _sr/oci/referrers/{repository}/_/{subject}/{digest}  the descriptor of a manifest with that subject
 //! _sr/oci/uploads/{uuid}                               an upload session
+//! _sr/oci/pulls/{repository}/_                         when manifests and tags were last pulled
+//! _sr/oci/gc/running                                   which garbage collections are under way
+//! _sr/oci/gc/condemned/{algorithm}-{2 digits}          what they are about to remove
 //! ```
 //!
 //! The first three are the truth and were there before us. The rest can be rebuilt from them, and application hooks don't see it: a
@@ -27,12 +30,6 @@ pub(super) fn blob(digest: &Digest) -> Result<Key> {
 
 pub(super) fn all_blobs() -> Result<Prefix> {
     Prefix::new("oci/blobs/")
-}
-
-/// The digest of the blob that lies there.
-pub(super) fn blob_of(key: &Key) -> Option<Digest> {
-    let (algorithm, hex) = key.as_str().strip_prefix("oci/blobs/")?.split_once('/')?;
-    Digest::parse(&format!("{algorithm}:{hex}"))
 }
 
 pub(super) fn manifest(name: &Name, digest: &Digest) -> Result<Key> {
@@ -109,6 +106,106 @@ pub(super) fn upload_data(id: &str) -> Result<Key> {
 
 pub(super) fn uploads() -> Result<Prefix> {
     Prefix::new("_sr/oci/uploads/")
+}
+
+/// Which collections are under way.
+pub(super) fn collections() -> Result<Key> {
+    Key::new("_sr/oci/gc/running")
+}
+
+/// The condemned among the digests that begin with the same two digits.
+pub(super) fn condemned(shard: &Shard) -> Result<Key> {
+    Key::new(format!("{}{}-{}", all_condemned()?.as_str(), shard.algorithm.name(), shard.digits))
+}
+
+pub(super) fn all_condemned() -> Result<Prefix> {
+    Prefix::new("_sr/oci/gc/condemned/")
+}
+
+/// The shard whose condemned these are.
+pub(super) fn condemned_of(key: &Key) -> Option<Shard> {
+    let (algorithm, digits) = key.as_str().strip_prefix("_sr/oci/gc/condemned/")?.split_once('-')?;
+    let algorithm = ALGORITHMS.into_iter().find(|one| one.name() == algorithm)?;
+    (digits.len() == 2).then(|| Shard { algorithm, digits: digits.to_owned() })
+}
+
+/// What digests may be made with.
+pub(super) const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
+
+/// The digests of one algorithm that begin with the same two hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Shard {
+    algorithm: Algorithm,
+    digits: String,
+}
+
+impl Shard {
+    pub(super) fn of(digest: &Digest) -> Self {
+        Self { algorithm: digest.algorithm(), digits: digest.hex().get(..2).unwrap_or_default().to_owned() }
+    }
+
+    pub(super) fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The beginning of its digests.
+    pub(super) fn digits(&self) -> &str {
+        &self.digits
+    }
+}
+
+/// The blobs whose digests begin so, in order of their digests.
+pub(super) fn blobs_from(algorithm: Algorithm, digits: &str) -> Result<Prefix> {
+    Prefix::new(format!("oci/blobs/{}/{digits}", algorithm.name()))
+}
+
+/// The digest of a listed blob.
+pub(super) fn blob_of(key: &Key) -> Option<Digest> {
+    let (algorithm, hex) = key.as_str().strip_prefix("oci/blobs/")?.split_once('/')?;
+    Digest::from_hex(ALGORITHMS.into_iter().find(|one| one.name() == algorithm)?, hex)
+}
+
+/// The links whose digests begin so, in order of their digests.
+pub(super) fn links_from(algorithm: Algorithm, digits: &str) -> Result<Prefix> {
+    Prefix::new(format!("_sr/oci/links/{}/{digits}", algorithm.name()))
+}
+
+/// The digest of a listed link, and the repository if it is one that can be.
+pub(super) fn linked(key: &Key) -> Option<(Digest, Option<Name>)> {
+    let (algorithm, rest) = key.as_str().strip_prefix("_sr/oci/links/")?.split_once('/')?;
+    let (hex, name) = rest.split_once('/')?;
+    let digest = Digest::from_hex(ALGORITHMS.into_iter().find(|one| one.name() == algorithm)?, hex)?;
+    Some((digest, name.strip_suffix("/_").and_then(Name::parse)))
+}
+
+/// All manifests of all repositories.
+pub(super) fn all_manifests() -> Result<Prefix> {
+    Prefix::new("oci/manifests/")
+}
+
+/// The digest of a listed manifest, and its repository if it is one that can be.
+pub(super) fn any_manifest_of(key: &Key) -> Option<(Option<Name>, Digest)> {
+    let (name, digest) = key.as_str().strip_prefix("oci/manifests/")?.rsplit_once('/')?;
+    Some((Name::parse(name), Digest::parse(digest)?))
+}
+
+/// All descriptors of referrers.
+pub(super) fn all_referrers() -> Result<Prefix> {
+    Prefix::new("_sr/oci/referrers/")
+}
+
+/// Repository and digest of a listed descriptor.
+pub(super) fn referrer_of(key: &Key) -> Option<(Name, Digest)> {
+    let (name, rest) = key.as_str().strip_prefix("_sr/oci/referrers/")?.split_once("/_/")?;
+    let (_, digest) = rest.split_once('/')?;
+    let (algorithm, hex) = digest.split_once('-')?;
+    let algorithm = ALGORITHMS.into_iter().find(|one| one.name() == algorithm)?;
+    Some((Name::parse(name)?, Digest::from_hex(algorithm, hex)?))
+}
+
+/// When things of a repository were last pulled.
+pub(super) fn pulls(name: &Name) -> Result<Key> {
+    Key::new(format!("_sr/oci/pulls/{name}/_"))
 }
 
 fn segment(digest: &Digest) -> String {

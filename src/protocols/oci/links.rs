@@ -4,9 +4,12 @@
 //! blob (HEAD, GET, mount, the reference check of a push) asks here. A repository that was filled by another program has no links:
 //! the first miss reads its manifests, links what they reference, and leaves a marker that this was done.
 
+use std::time::Duration;
+
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use moka::sync::Cache;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::super::prelude::*;
 use super::manifests::Stored;
@@ -15,8 +18,8 @@ use super::name::Name;
 use super::{Call, inventory, keys};
 use crate::core::time::Timestamp;
 
-/// How long this process believes that something is (still) there, in milliseconds. Another process's deletion shows after that.
-const BELIEVED: i64 = 60_000;
+/// How long this process believes that a repository is (still) there.
+const REPOSITORY_BELIEVED: Duration = Duration::from_mins(10);
 /// Requests to the store in flight for one request of a client.
 pub(super) const PARALLEL: usize = 16;
 /// One page of a listing.
@@ -32,7 +35,7 @@ pub(super) struct Known {
     pub(super) counts: Cache<(Name, Digest), usize>,
     /// By subject, the index under its fallback tag that was taken over.
     pub(super) fallbacks: Cache<(Name, Digest), Digest>,
-    links: Cache<(Name, Digest), (u64, Timestamp)>,
+    links: Cache<(Name, Digest), (Link, Timestamp)>,
     repositories: Cache<Name, ()>,
 }
 
@@ -45,9 +48,23 @@ impl Known {
             counts: Cache::new(20_000),
             fallbacks: Cache::new(20_000),
             links: Cache::new(200_000),
-            repositories: Cache::new(100_000),
+            repositories: Cache::builder().max_capacity(100_000).time_to_live(REPOSITORY_BELIEVED).build(),
         }
     }
+
+    /// A repository is there no more.
+    pub(super) fn forget_repository(&self, name: &Name) {
+        self.repositories.invalidate(name);
+    }
+}
+
+/// That a blob is visible in a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Link {
+    /// Size of the blob in bytes.
+    pub(super) size: u64,
+    /// When the link was written; `None` if this process knows only that it must be there.
+    pub(super) modified: Option<Timestamp>,
 }
 
 /// What is known of a repository.
@@ -60,42 +77,53 @@ enum Repository {
 }
 
 impl Call<'_> {
-    /// Whether something seen at that moment is still believed.
+    /// Whether something seen at that moment is still believed. Another process's deletion shows after that.
     pub(super) fn believed(&self, seen: Timestamp) -> bool {
         let age = self.cx.clock.now().as_millis() - seen.as_millis();
-        (0..BELIEVED).contains(&age)
+        u64::try_from(age).is_ok_and(|age| Duration::from_millis(age) < self.belief())
     }
 
     /// The size of a blob if this repository can see it. Costs nothing when it was seen a moment ago.
     pub(super) async fn visible(&self, name: &Name, digest: &Digest) -> Result<Option<u64>> {
-        if let Some((size, seen)) = self.oci.known.links.get(&(name.clone(), digest.clone()))
-            && self.believed(seen)
-        {
-            return Ok(Some(size));
-        }
-        self.linked(name, digest).await
+        let link = match self.believed_link(name, digest) {
+            Some(link) => Some(link),
+            None => self.linked(name, digest).await?,
+        };
+        Ok(link.map(|link| link.size))
     }
 
-    /// The same, from the store: before something is made to depend on it.
-    pub(super) async fn linked(&self, name: &Name, digest: &Digest) -> Result<Option<u64>> {
-        let mut size = self.read_link(name, digest).await?;
-        if size.is_none() && self.repository(name).await? == Repository::Adopted {
-            size = self.read_link(name, digest).await?;
+    /// The link as this process saw it a moment ago.
+    pub(super) fn believed_link(&self, name: &Name, digest: &Digest) -> Option<Link> {
+        let (link, seen) = self.oci.known.links.get(&(name.clone(), digest.clone()))?;
+        self.believed(seen).then_some(link)
+    }
+
+    /// The link as the store has it.
+    pub(super) async fn linked(&self, name: &Name, digest: &Digest) -> Result<Option<Link>> {
+        let mut link = self.read_link(name, digest).await?;
+        if link.is_none() && self.repository(name).await? == Repository::Adopted {
+            link = self.read_link(name, digest).await?;
         }
-        match size {
-            Some(size) => self.remember_link(name, digest, size),
+        match link {
+            Some(link) => self.remember_link(name, digest, link),
             None => self.forget_link(name, digest),
         }
-        Ok(size)
+        Ok(link)
     }
 
-    async fn read_link(&self, name: &Name, digest: &Digest) -> Result<Option<u64>> {
-        let key = keys::link(name, digest)?;
-        let Some(bytes) = self.read_small(&key, "link", 1024).await? else { return Ok(None) };
+    async fn read_link(&self, name: &Name, digest: &Digest) -> Result<Option<Link>> {
+        let Some((bytes, meta)) = self.cx.objects.inspect(&keys::link(name, digest)?, "link", 1024).await?
+        else {
+            return Ok(None);
+        };
+        let modified = Some(meta.modified);
         let size = serde_json::from_slice::<Value>(&bytes).ok().and_then(|link| link.get("size")?.as_u64());
         match size {
-            Some(size) => Ok(Some(size)),
-            None => Ok(self.cx.objects.stat(&keys::blob(digest)?).await?.map(|meta| meta.size)),
+            Some(size) => Ok(Some(Link { size, modified })),
+            None => {
+                let blob = self.cx.objects.stat(&keys::blob(digest)?).await?;
+                Ok(blob.map(|meta| Link { size: meta.size, modified }))
+            }
         }
     }
 
@@ -106,23 +134,25 @@ impl Call<'_> {
         Body::stream(found.body, Some(found.meta.size)).into_bytes(what, limit).await.map(Some)
     }
 
-    pub(super) fn remember_link(&self, name: &Name, digest: &Digest, size: u64) {
-        self.oci.known.links.insert((name.clone(), digest.clone()), (size, self.cx.clock.now()));
+    pub(super) fn remember_link(&self, name: &Name, digest: &Digest, link: Link) {
+        self.oci.known.links.insert((name.clone(), digest.clone()), (link, self.cx.clock.now()));
     }
 
     fn forget_link(&self, name: &Name, digest: &Digest) {
         self.oci.known.links.invalidate(&(name.clone(), digest.clone()));
     }
 
-    /// Makes a blob visible in a repository, which comes into being with it. The blob is durable already.
-    pub(super) async fn link(&self, name: &Name, digest: &Digest, size: u64) -> Result<()> {
+    /// Makes a blob visible in a repository, which comes into being with it. The blob was durable at `known`. `false` if it was removed
+    /// meanwhile, since nothing had named it.
+    pub(super) async fn link(&self, name: &Name, digest: &Digest, size: u64, known: Instant) -> Result<bool> {
         self.write_link(name, digest, size).await?;
-        self.create_repository(name).await
+        self.create_repository(name).await?;
+        self.settle(name, digest, size, known).await
     }
 
-    async fn write_link(&self, name: &Name, digest: &Digest, size: u64) -> Result<()> {
+    pub(super) async fn write_link(&self, name: &Name, digest: &Digest, size: u64) -> Result<()> {
         self.put_own(&keys::link(name, digest)?, &json!({ "size": size })).await?;
-        self.remember_link(name, digest, size);
+        self.remember_link(name, digest, Link { size, modified: Some(self.cx.clock.now()) });
         Ok(())
     }
 
@@ -141,15 +171,15 @@ impl Call<'_> {
     }
 
     /// A repository other than none that holds a blob and that the caller may pull from: for a mount that names no source.
-    pub(super) async fn find_holder(&self, digest: &Digest) -> Result<Option<(Name, u64)>> {
+    pub(super) async fn find_holder(&self, digest: &Digest) -> Result<Option<u64>> {
         let prefix = keys::links(digest)?;
         // One page is enough to try: this only saves a client an upload.
         let page = self.cx.objects.list(&prefix, None, 100, false).await?;
         for name in page.objects.iter().filter_map(|listed| keys::link_of(&prefix, &listed.key)) {
             if self.may_pull(&name).await?
-                && let Some(size) = self.read_link(&name, digest).await?
+                && let Some(link) = self.read_link(&name, digest).await?
             {
-                return Ok(Some((name, size)));
+                return Ok(Some(link.size));
             }
         }
         Ok(None)

@@ -1,5 +1,7 @@
 //! Deleting tags, manifests and blobs. What names something goes first, then the thing; what is still named stays.
 
+use tokio::time::Instant;
+
 use super::super::prelude::*;
 use super::manifests;
 use super::model::Manifest;
@@ -91,14 +93,15 @@ pub(super) async fn delete_blob(call: &Call<'_>, name: &Name, digest: &str) -> R
     call.authorize(name, Action::Delete).await?;
     switched_on(call)?;
     let digest = name::digest(digest)?;
-    let Some(size) = call.linked(name, &digest).await? else { return Err(error::blob_unknown(&digest)) };
+    let known = Instant::now();
+    let Some(link) = call.linked(name, &digest).await? else { return Err(error::blob_unknown(&digest)) };
     if let Some(by) = call.referenced_by(name, &digest).await? {
         return Err(error::still_referenced("the blob", &by));
     }
     call.unlink(name, &digest).await?;
     // A manifest that was pushed meanwhile has seen the link.
     if let Some(by) = call.referenced_by(name, &digest).await? {
-        call.link(name, &digest, size).await?;
+        call.link(name, &digest, link.size, known).await?;
         return Err(error::still_referenced("the blob", &by));
     }
     Ok(Response::new(StatusCode::ACCEPTED))

@@ -5,14 +5,14 @@ use std::borrow::Cow;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use super::super::prelude::*;
-use super::links::{PAGE, PARALLEL};
+use super::links::{Link, PAGE, PARALLEL};
 use super::model::{self, Manifest};
 use super::name::Name;
 use super::tags::TagList;
 use super::{Call, keys};
 
 /// Largest stored manifest that is read. Somebody else may have stored a larger one than we take.
-const MAX_STORED: u64 = 32 << 20;
+pub(super) const MAX_STORED: u64 = 32 << 20;
 
 /// A stored manifest.
 #[derive(Debug)]
@@ -112,7 +112,7 @@ impl Call<'_> {
             .flat_map(|manifest| &manifest.blobs)
             .filter(|one| !one.foreign)
         {
-            self.remember_link(name, &one.digest, one.size);
+            self.remember_link(name, &one.digest, Link { size: one.size, modified: None });
         }
         known.insert(id, (Arc::clone(&stored), self.cx.clock.now()));
         Ok(Some(stored))

@@ -22,6 +22,7 @@
 
 mod download;
 mod error;
+mod gc;
 mod immutable;
 mod inventory;
 mod keys;
@@ -53,7 +54,6 @@ use http::{HeaderName, HeaderValue};
 
 use super::prelude::*;
 use crate::config::{Limits, ProtocolConfig, TokensConfig};
-use crate::core::time::Clock;
 use site::Site;
 
 /// Its name.
@@ -67,6 +67,7 @@ pub fn build(settings: Settings) -> Box<dyn Protocol> {
     Box::new(Oci {
         known: links::Known::new(settings.limits.cache),
         openings: openings::Openings::new(settings.limits.open_uploads),
+        awareness: Arc::default(),
         redirect: settings.redirect_downloads,
         base: Segments::parse(&settings.config.base_path).unwrap_or_default(),
         tokens: settings.auth.oci_tokens,
@@ -75,10 +76,8 @@ pub fn build(settings: Settings) -> Box<dyn Protocol> {
     })
 }
 
-/// Removes upload sessions that nobody has touched for `age`, with what was stored of them. Returns how many.
-pub async fn sweep(objects: &Objects, clock: &Clock, age: Duration) -> Result<u64> {
-    session::sweep(objects, clock, age).await
-}
+/// Upload sessions that nobody has touched for so long are removed.
+const SESSION_AGE: Duration = Duration::from_hours(24);
 
 struct Oci {
     base: Segments,
@@ -89,6 +88,7 @@ struct Oci {
     redirect: bool,
     known: links::Known,
     openings: openings::Openings,
+    awareness: Arc<gc::Awareness>,
 }
 
 /// One request of this protocol: what handlers need.
@@ -102,6 +102,13 @@ struct Call<'a> {
     basic: bool,
 }
 
+impl<'a> Call<'a> {
+    /// On the registry's own behalf: authorises nothing, and answers nobody.
+    fn own(oci: &'a Oci, cx: &'a Cx) -> Self {
+        Self { oci, cx, site: Site::default(), identity: Identity::Anonymous, basic: false }
+    }
+}
+
 #[async_trait]
 impl Protocol for Oci {
     async fn handle(&self, cx: &Cx, path: &Segments, request: Request) -> Result<Response> {
@@ -109,6 +116,21 @@ impl Protocol for Oci {
         let (identity, basic) = login::identify(cx, &request);
         let call = Call { oci: self, cx, site, identity, basic };
         routes::dispatch(&call, &rest, request).await
+    }
+
+    async fn maintain(&self, cx: &Cx, job: &Job) -> Result<Report> {
+        let call = Call::own(self, cx);
+        let swept = session::sweep(&cx.objects, &cx.clock, SESSION_AGE).await?;
+        let mut report = Report::default();
+        if self.config.gc.enabled && gc::is_due(&call).await? {
+            report = gc::collect(&call, job).await?;
+        }
+        report.remove("sessions", swept);
+        Ok(report)
+    }
+
+    async fn collect_garbage(&self, cx: &Cx, job: &Job) -> Result<Option<Report>> {
+        gc::collect(&Call::own(self, cx), job).await.map(Some)
     }
 
     fn render_error(&self, error: &Error) -> Response {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::super::prelude::*;
 use super::immutable::is_immutable;
@@ -43,10 +44,15 @@ pub(super) async fn put_manifest(
     };
     let mut pushed = receive(call, &reference, &mut request).await?;
     check_tags(call, name, &tags, &pushed.digest).await?;
+    let mut began = Instant::now();
     pushed.complete = check_references(call, name, &pushed.manifest).await?;
     referrers::check_room(call, name, &pushed.manifest, &pushed.digest).await?;
     call.create_repository(name).await?;
     store(call, name, &reference, &pushed).await?;
+    while call.took_long(std::mem::replace(&mut began, Instant::now())) {
+        // A collection may have taken for unused what was seen so long ago.
+        check_references(call, name, &pushed.manifest).await?;
+    }
     let size = pushed.bytes.len() as u64;
     call.put_referrer(name, &pushed.manifest, &pushed.digest, size).await?;
     set_tags(call, name, &tags, &pushed, &request).await?;
@@ -193,7 +199,7 @@ async fn present<'a>(
     name: &Name,
     one: &'a Descriptor,
 ) -> Result<(&'a Descriptor, Option<u64>)> {
-    if let Some(size) = call.linked(name, &one.digest).await? {
+    if let Some(size) = call.relied_on(name, &one.digest).await? {
         return Ok((one, Some(size)));
     }
     let manifest = call.manifest(name, &one.digest, false).await?;

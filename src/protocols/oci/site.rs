@@ -7,7 +7,7 @@ use super::super::prelude::*;
 use super::{Oci, error};
 
 /// The API root as the client knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Site {
     /// Path of the API root without a slash at the end: `/v2`, `/oci/v2`, `/oci`.
     root: String,

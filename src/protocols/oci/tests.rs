@@ -4,6 +4,8 @@ mod access;
 mod attacks;
 mod costs;
 mod downloads;
+mod gc;
+mod gc_races;
 mod lists;
 mod manifests;
 mod paths;

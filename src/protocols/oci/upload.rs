@@ -4,8 +4,10 @@
 //! PUT): to a place of its own, then copied inside the store. `Range` and `Content-Range` here are not those of RFC 9110.
 
 use futures_util::StreamExt;
+use tokio::time::Instant;
 
 use super::super::prelude::*;
+use super::gc::Guard;
 use super::name::{self, Name};
 use super::session::{self, Held};
 use super::{Call, error, keys};
@@ -23,11 +25,12 @@ pub(super) async fn start(call: &Call<'_>, name: &Name, mut request: Request) ->
         }
         None => call.authorize(name, Action::Push).await?,
     }
+    let known = Instant::now();
     if let Some(wanted) = mount.as_deref().and_then(Digest::parse)
         && let Some(size) =
             find_source(call, from.as_ref(), request.query.get("from").is_some(), &wanted).await?
+        && call.link(name, &wanted, size, known).await?
     {
-        call.link(name, &wanted, size).await?;
         return Ok(created(call, name, &wanted));
     }
     if mount.is_none()
@@ -35,7 +38,7 @@ pub(super) async fn start(call: &Call<'_>, name: &Name, mut request: Request) ->
     {
         let wanted = name::digest(wanted)?;
         let body = Incoming::of(call, &mut request)?;
-        receive_whole(&call.cx.objects, name, &wanted, body).await?.link(call, name, &wanted).await?;
+        receive_whole(&call.guard(), name, &wanted, body).await?.link(call, name, &wanted).await?;
         return Ok(created(call, name, &wanted));
     }
     let sha512 = match request.query.get("digest-algorithm") {
@@ -59,8 +62,10 @@ async fn find_source(
     wanted: &Digest,
 ) -> Result<Option<u64>> {
     match from {
-        Some(from) if call.may_pull(from).await? => call.linked(from, wanted).await,
-        None if !named => Ok(call.find_holder(wanted).await?.map(|(_, size)| size)),
+        Some(from) if call.may_pull(from).await? => {
+            Ok(call.linked(from, wanted).await?.map(|link| link.size))
+        }
+        None if !named => call.find_holder(wanted).await,
         _ => Ok(None),
     }
 }
@@ -116,7 +121,7 @@ pub(super) async fn finish(call: &Call<'_>, name: &Name, id: &str, mut request: 
     let held = match Held::load(call, name, id).await {
         Ok(held) => held,
         // Finished already, and the answer got lost on the way.
-        Err(error) if error.kind() == Kind::NotFound && call.visible(name, &wanted).await?.is_some() => {
+        Err(error) if error.kind() == Kind::NotFound && call.promised(name, &wanted).await?.is_some() => {
             drop(error);
             return Ok(created(call, name, &wanted));
         }
@@ -124,13 +129,13 @@ pub(super) async fn finish(call: &Call<'_>, name: &Name, id: &str, mut request: 
     };
     let incoming = Incoming::of(call, &mut request)?.placed(&request, held.session.stored())?;
     let (repository, digest) = (name.clone(), wanted.clone());
-    let user = call.identity.user().unwrap_or_default();
+    let (user, guard) = (call.identity.user().unwrap_or_default(), call.guard());
     let (stored, held) = detached(async move {
         let mut held = held;
         let stored = if held.session.writer.is_none() {
-            receive_whole(&held.objects, &repository, &digest, incoming).await
+            receive_whole(&guard, &repository, &digest, incoming).await
         } else {
-            receive_rest(&mut held, &repository, &digest, incoming).await
+            receive_rest(&mut held, &guard, &repository, &digest, incoming).await
         };
         if let Err(error) = &stored
             && matches!(error.kind(), Kind::Invalid | Kind::Denied)
@@ -162,11 +167,17 @@ async fn detached<T: Send + 'static>(work: impl Future<Output = Result<T>> + Sen
 /// A blob that is durable under its digest, and not visible anywhere yet.
 struct Durable {
     size: u64,
+    /// When it was known to be there.
+    known: Instant,
 }
 
 impl Durable {
     async fn link(self, call: &Call<'_>, name: &Name, digest: &Digest) -> Result<()> {
-        call.link(name, digest, self.size).await
+        if call.link(name, digest, self.size, self.known).await? {
+            return Ok(());
+        }
+        // It was there before, unused, and was removed in this very moment.
+        Err(Error::unavailable("the blob went while it was pushed; push it again"))
     }
 }
 
@@ -264,24 +275,26 @@ fn chunk_range(header: &str) -> Option<(u64, u64)> {
 }
 
 /// A whole blob in one body, straight to its final key.
-async fn receive_whole(
-    objects: &Objects,
-    name: &Name,
-    wanted: &Digest,
-    incoming: Incoming,
-) -> Result<Durable> {
-    let mut writer = objects.writer(Some(&keys::blob(wanted)?), &[wanted.algorithm()], incoming.length)?;
+async fn receive_whole(guard: &Guard, name: &Name, wanted: &Digest, incoming: Incoming) -> Result<Durable> {
+    let mut writer =
+        guard.objects.writer(Some(&keys::blob(wanted)?), &[wanted.algorithm()], incoming.length)?;
     let received = incoming.into(&mut writer, None).await;
     if let Err(Broken::Body(error) | Broken::Other(error)) = received {
         // That the client learns what went wrong matters more than what is left: it is swept.
         let _ = session::discard(writer).await;
         return Err(error);
     }
-    publish(writer.finish().await?, name, wanted, Condition::Always).await
+    publish(writer.finish().await?, guard, name, wanted, Condition::Always).await
 }
 
 /// What is stored of a blob already, and the rest in this body.
-async fn receive_rest(held: &mut Held, name: &Name, wanted: &Digest, incoming: Incoming) -> Result<Durable> {
+async fn receive_rest(
+    held: &mut Held,
+    guard: &Guard,
+    name: &Name,
+    wanted: &Digest,
+    incoming: Incoming,
+) -> Result<Durable> {
     let mut writer = held.writer(None).await?;
     match incoming.into(&mut writer, Some(held)).await {
         Ok(()) => {}
@@ -300,21 +313,29 @@ async fn receive_rest(held: &mut Held, name: &Name, wanted: &Digest, incoming: I
     if hashed {
         let staged = expect(staged, wanted).await?;
         // An earlier try may have got as far as this, and the client has shown again that it has the bytes.
+        guard.clear(wanted).await?;
+        let known = Instant::now();
         let stored = if held.session.reread { held.objects.stat(&keys::blob(wanted)?).await? } else { None };
         if stored.is_some_and(|meta| meta.size == size) {
             staged.discard().await?;
-            return Ok(Durable { size });
+            return Ok(Durable { size, known });
         }
         if !held.session.reread {
-            return publish(staged, name, wanted, Condition::Absent).await;
+            return publish(staged, guard, name, wanted, Condition::Absent).await;
         }
-        return read_again(held, staged, name, wanted).await;
+        return read_again(held, guard, staged, name, wanted).await;
     }
-    read_again(held, staged, name, wanted).await
+    read_again(held, guard, staged, name, wanted).await
 }
 
 /// Hashes the stored bytes on their way to the final key: by an algorithm that did not run along, or because they are not taken on trust.
-async fn read_again(held: &Held, staged: Staged, name: &Name, wanted: &Digest) -> Result<Durable> {
+async fn read_again(
+    held: &Held,
+    guard: &Guard,
+    staged: Staged,
+    name: &Name,
+    wanted: &Digest,
+) -> Result<Durable> {
     let objects = &held.objects;
     let place = keys::upload_data(&held.id)?;
     staged.publish(&place, Condition::Always, None, &ObjectInfo::default()).await?;
@@ -322,7 +343,7 @@ async fn read_again(held: &Held, staged: Staged, name: &Name, wanted: &Digest) -
     let found = found.ok_or_else(|| Error::internal("an upload's bytes are gone"))?;
     let length = Some(found.meta.size);
     let stream = Body::stream(found.body, length).into_stream()?;
-    let copied = receive_whole(objects, name, wanted, Incoming { stream, length, limit: u64::MAX }).await;
+    let copied = receive_whole(guard, name, wanted, Incoming { stream, length, limit: u64::MAX }).await;
     objects.delete(&place, &ObjectInfo::default()).await?;
     copied
 }
@@ -339,14 +360,22 @@ async fn expect(staged: Staged, wanted: &Digest) -> Result<Staged> {
 }
 
 /// Checks, and makes durable under the digest.
-async fn publish(staged: Staged, name: &Name, wanted: &Digest, condition: Condition) -> Result<Durable> {
+async fn publish(
+    staged: Staged,
+    guard: &Guard,
+    name: &Name,
+    wanted: &Digest,
+    condition: Condition,
+) -> Result<Durable> {
     let size = staged.digests().length;
     let staged = expect(staged, wanted).await?;
     let info =
         ObjectInfo::of(name.as_str()).digest(wanted.to_string()).content_type("application/octet-stream");
+    guard.clear(wanted).await?;
+    let known = Instant::now();
     // That it is there already is as good: equal digests are equal bytes.
     staged.publish(&keys::blob(wanted)?, condition, info.content_type.as_deref(), &info).await?;
-    Ok(Durable { size })
+    Ok(Durable { size, known })
 }
 
 fn created(call: &Call<'_>, name: &Name, digest: &Digest) -> Response {

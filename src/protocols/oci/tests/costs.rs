@@ -30,6 +30,8 @@ async fn a_hot_read_makes_one_request_or_none() {
     )
     .await;
     assert_eq!(cost(&other, vec![get("/v2/a/manifests/v")]).await, 2, "tags, manifest");
+    // A promise to who may be about to push; how old the link is was not known there.
+    assert_eq!(cost(&other, vec![head(&layer)]).await, 2, "the link, the blob's metadata");
     for registry in [&registry, &other] {
         assert_eq!(cost(registry, vec![get("/v2/a/manifests/v"), head("/v2/a/manifests/v")]).await, 0);
         assert_eq!(cost(registry, vec![get(&by_digest), head(&by_digest), get("/v2/a/tags/list")]).await, 0);

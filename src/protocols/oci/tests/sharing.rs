@@ -182,7 +182,8 @@ async fn old_sessions_are_swept_with_their_bytes() {
     registry.send(patch(&kept).body("blob")).await;
     registry.clock.advance(Duration::from_hours(10));
     let objects = registry.registry.storage().objects(NAME, None);
-    let swept = super::super::sweep(&objects, &registry.clock, Duration::from_hours(48)).await.unwrap();
+    let swept =
+        super::super::session::sweep(&objects, &registry.clock, Duration::from_hours(48)).await.unwrap();
     assert_eq!(swept, 1);
     assert_eq!(
         (stands(&registry, &old).await, stands(&registry, &kept).await),
