@@ -24,6 +24,8 @@ export interface IRegistryConfig {
   /** Whose `X-Forwarded-*` and `Forwarded` headers count: everybody's, nobody's (default), or those of peers in these networks. */
   trustProxy?: boolean | string[];
   limits?: ILimits;
+  /** Whom to tell of changes. */
+  webhooks?: IWebhookConfig[];
   oci?: IProtocolConfig;
   npm?: INpmConfig;
   maven?: IProtocolConfig;
@@ -31,6 +33,21 @@ export interface IRegistryConfig {
   composer?: IProtocolConfig;
   pypi?: IProtocolConfig;
   rubygems?: IProtocolConfig;
+}
+
+/**
+ * A receiver of events, each a POST in the form of Standard Webhooks. At least once and in order; tried again for a day. Of the processes that
+ * share a bucket one delivers.
+ */
+export interface IWebhookConfig {
+  url: string;
+  /** What requests are signed with: a text, or `whsec_` and base64. Without it they are not signed. */
+  secret?: string;
+  /** Only these: `publish`, `unpublish`, `dist-tag`, `deprecate`, `owner`, `star`, `access` (npm); `create`, `push`, `delete` (OCI). */
+  events?: string[];
+  protocols?: TRegistryProtocol[];
+  /** Globs of names: `@acme/*`. */
+  names?: string[];
 }
 
 /** An S3 descriptor, a local folder, or memory. */

@@ -25,9 +25,31 @@ pub struct Config {
     pub limits: Limits,
     /// Work that no request asks for.
     pub maintenance: MaintenanceConfig,
+    /// Whom to tell of changes.
+    pub webhooks: Vec<WebhookConfig>,
     /// Everything else: one entry per protocol, by its name.
     #[serde(flatten)]
     pub rest: BTreeMap<String, Value>,
+}
+
+/// One of `webhooks`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WebhookConfig {
+    /// Where events are sent, each as a POST.
+    pub url: String,
+    /// What requests are signed with: a text, or `whsec_` and base64. Without it they are not signed.
+    #[serde(default)]
+    pub secret: Option<Secret>,
+    /// Only these events (`publish`, `push`, `delete`, `dist-tag` …); all if there are none here.
+    #[serde(default)]
+    pub events: Vec<String>,
+    /// Only of these protocols; of all if there are none here.
+    #[serde(default)]
+    pub protocols: Vec<String>,
+    /// Only of names that one of these globs covers; of all if there are none here.
+    #[serde(default)]
+    pub names: Vec<String>,
 }
 
 /// `maintenance`.

@@ -27,6 +27,7 @@ use crate::core::protocol_name::ProtocolName;
 use crate::core::request::{Query, Request};
 use crate::core::response::Response;
 use crate::core::time::Clock;
+use crate::events::Courier;
 use crate::index::rebuild::Source;
 use crate::index::{Change, Index};
 use crate::maintenance::{Leases, Progress};
@@ -70,6 +71,8 @@ pub struct Registry {
     /// Indices into `mounted` by path, longest first, base paths before aliases of the same length.
     routes: Vec<Route>,
     upkeep: Arc<Upkeep>,
+    /// Until they begin.
+    webhooks: Mutex<Vec<Courier>>,
     /// What works beside the requests; it ends with the registry.
     background: Mutex<Vec<Task>>,
 }
@@ -135,7 +138,8 @@ impl Registry {
             leases: Leases::new(storage.clone()),
         });
         let (probe, background) = (Probe::default(), Mutex::default());
-        Ok(Self { storage, auth, trust, metrics, probe, mounted, routes, upkeep, background })
+        let webhooks = Mutex::new(couriers(config, &mounted, &storage, &clock)?);
+        Ok(Self { storage, auth, trust, metrics, probe, mounted, routes, upkeep, webhooks, background })
     }
 
     /// Connects storage and auth, begins to index what is in the bucket already, and with maintenance. Idempotent.
@@ -146,6 +150,7 @@ impl Registry {
         if background.is_empty() {
             background.extend(self.mounted.iter().map(|mounted| self.upkeep.settle(mounted)));
             background.push(self.upkeep.start());
+            background.extend(self.webhooks.lock().drain(..).map(|courier| Task::spawn(courier.run())));
         }
         Ok(())
     }
@@ -400,6 +405,17 @@ fn mount(
     }
     routes.sort_by_key(|route| (std::cmp::Reverse(route.path.parts().len()), route.alias));
     Ok((mounted, routes))
+}
+
+/// Who delivers to the webhooks of the configuration.
+fn couriers(
+    config: &Config,
+    mounted: &[Arc<Mounted>],
+    storage: &Storage,
+    clock: &Clock,
+) -> Result<Vec<Courier>> {
+    let feeds = || mounted.iter().map(|one| (one.name, Arc::clone(&one.index))).collect();
+    config.webhooks.iter().map(|hook| Courier::new(hook, feeds(), storage.clone(), clock.clone())).collect()
 }
 
 fn rest_of(route: &Route, path: &Segments) -> Option<Segments> {

@@ -80,7 +80,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(change: Change, serial: u64, time: Timestamp, operation: String) -> Self {
+    pub(crate) fn new(change: Change, serial: u64, time: Timestamp, operation: String) -> Self {
         let Change { name, event, version, actor, rev, gone, card } = change;
         Self { serial, time, operation, name, event, version, actor, rev, gone, card }
     }

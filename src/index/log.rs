@@ -9,7 +9,6 @@
 //! its entries become a segment, and segments of one size become one of the next: each entry is written again a handful of
 //! times in its life. Compacting needs no lease: it is one more compare-and-swap, and a loser takes back its own segment.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -244,7 +243,7 @@ impl Log {
             // Compacted away since that head was read.
             self.objects.document_revalidated::<Head>(&self.key).await?;
         }
-        Err(Error::unavailable("the index changes faster than it can be read; try again"))
+        Err(too_fast())
     }
 
     async fn replay_segments(
@@ -264,6 +263,38 @@ impl Log {
             }
         }
         Ok(true)
+    }
+
+    /// Every entry after `since`, oldest first, as far back as single entries are kept; and whether some are missing in between.
+    pub(super) async fn entries(&self, since: u64) -> Result<(Vec<Arc<Entry>>, bool)> {
+        for _ in 0..3 {
+            let Some(head) = self.head().await? else { return Ok((Vec::new(), false)) };
+            let head = &head.document;
+            let mut entries: Vec<Arc<Entry>> = Vec::new();
+            // Old segments have been merged, and imported ones never had single entries.
+            let single =
+                head.segments.iter().filter(|one| one.level == 0 && one.shift == 0 && one.to > since);
+            let mut readers = Vec::new();
+            for segment in single {
+                readers.push(SegmentReader::open(&self.objects, segment).await?);
+            }
+            if readers.iter().any(Option::is_none) {
+                // Compacted away since that head was read.
+                self.objects.document_revalidated::<Head>(&self.key).await?;
+                continue;
+            }
+            for mut reader in readers.into_iter().flatten() {
+                while let Some(entry) = reader.next().await? {
+                    entries.push(Arc::new(entry));
+                }
+            }
+            entries.extend(head.tail.iter().cloned());
+            entries.retain(|entry| entry.serial > since);
+            entries.sort_by_key(|entry| entry.serial);
+            let gap = (entries.len() as u64) < head.serial.saturating_sub(since);
+            return Ok((entries, gap));
+        }
+        Err(too_fast())
     }
 
     fn compact_later(self: &Arc<Self>) {
@@ -303,11 +334,12 @@ impl Log {
         let head = &head.document;
         let Some(first) = head.tail.first() else { return Ok(()) };
         let (from, to) = (first.serial, head.serial);
-        let last: BTreeMap<&str, &Arc<Entry>> =
-            head.tail.iter().map(|entry| (entry.name.as_str(), entry)).collect();
+        // All of them, not only the last of each name: who follows the log event by event reads these segments until they are merged.
+        let mut entries: Vec<&Arc<Entry>> = head.tail.iter().collect();
+        entries.sort_by(|one, other| (&one.name, one.serial).cmp(&(&other.name, other.serial)));
         let key = self.fresh_key()?;
         let mut writer = SegmentWriter::new(&self.objects, key.clone())?;
-        for entry in last.into_values() {
+        for entry in entries {
             writer.push(entry).await?;
         }
         let entries = writer.finish().await?;
@@ -392,6 +424,10 @@ impl Log {
     }
 }
 
+fn too_fast() -> Error {
+    Error::unavailable("the index changes faster than it can be read; try again")
+}
+
 /// The level that a segment of so many entries has: each is [`FAN`] times the one before, from a full head on.
 fn level_of(entries: u64) -> u32 {
     (entries / 128).checked_ilog(FAN as u64).map_or(0, |level| level + 1)
@@ -411,7 +447,7 @@ async fn merge_by_name(mut readers: Vec<SegmentReader>, writer: &mut SegmentWrit
     while let Some(name) = heads.iter().flatten().map(|entry| &entry.name).min().cloned() {
         let mut newest: Option<Entry> = None;
         for (head, reader) in heads.iter_mut().zip(&mut readers) {
-            if let Some(entry) = head.take_if(|entry| entry.name == name) {
+            while let Some(entry) = head.take_if(|entry| entry.name == name) {
                 *head = reader.next().await?;
                 if newest.as_ref().is_none_or(|newest| newest.serial < entry.serial) {
                     newest = Some(entry);

@@ -122,6 +122,12 @@ impl Index {
         Ok((names.changes(since, limit), names.reach.serial))
     }
 
+    /// Every change after the serial `since`, oldest first, in single steps; the last five hundred at least are kept. Answers also whether
+    /// some are missing.
+    pub async fn events(&self, since: u64) -> Result<(Vec<Arc<Entry>>, bool)> {
+        self.log.entries(since).await
+    }
+
     /// Enters what was in the bucket before the index, unless that was done. Whoever asks for names meanwhile waits a moment for it.
     pub async fn settle(&self, source: &dyn rebuild::Source) {
         let settled = self.go_through(source).await;

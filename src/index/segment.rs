@@ -1,4 +1,6 @@
-//! Immutable pieces of the log: gzipped lines of JSON, one entry each, sorted by name, each name once.
+//! Immutable pieces of the log: gzipped lines of JSON, one entry each, sorted by name and then by serial.
+//!
+//! In those of the lowest level a name may come several times; where segments were merged, once.
 
 use std::io::Write as _;
 

@@ -61,6 +61,12 @@ pub(super) struct Upkeep {
 /// The task; it ends when this is dropped.
 pub(super) struct Task(JoinHandle<()>);
 
+impl Task {
+    pub(super) fn spawn(work: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(work))
+    }
+}
+
 impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
@@ -70,7 +76,7 @@ impl Drop for Task {
 impl Upkeep {
     /// Begins to do maintenance by itself, if it is to.
     pub(super) fn start(self: &Arc<Self>) -> Task {
-        Task(tokio::spawn(run(Arc::downgrade(self), self.config.clone())))
+        Task::spawn(run(Arc::downgrade(self), self.config.clone()))
     }
 
     /// The context of work that no request asks for.
@@ -95,7 +101,7 @@ impl Upkeep {
     pub(super) fn settle(self: &Arc<Self>, mounted: &Arc<Mounted>) -> Task {
         mounted.index.unsettle();
         let (upkeep, bucket) = (Arc::clone(self), self.bucket(mounted));
-        Task(tokio::spawn(async move {
+        Task::spawn(async move {
             let index = &bucket.mounted.index;
             let lease = match index.is_complete().await {
                 Ok(true) => None,
@@ -106,7 +112,7 @@ impl Upkeep {
             if let Some(lease) = lease {
                 lease.give_up().await;
             }
-        }))
+        })
     }
 
     /// Writes down what protocols have gathered. What fails is tried again the next time.

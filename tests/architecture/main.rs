@@ -19,6 +19,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("index", &["core", "config", "storage"]),
     ("maintenance", &["core", "storage"]),
     ("protocols", &["core", "config", "storage", "auth", "upstream", "index", "maintenance"]),
+    ("events", &["core", "config", "storage", "auth", "index", "upstream", "maintenance"]),
     ("metrics", &["core", "storage"]),
     ("readiness", &["core", "storage"]),
     (
@@ -31,6 +32,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "upstream",
             "index",
             "maintenance",
+            "events",
             "protocols",
             "metrics",
             "readiness",
@@ -62,6 +64,7 @@ const BELONGS: &[(&str, &[&str], &str)] = &[
     ("napi_derive", &["node"], "only the binding knows Node"),
     ("napi_build", &[], "only build.rs needs it"),
     ("hyper", &["http", "upstream"], "only the listener serves HTTP, and only `upstream` asks others"),
+    ("hyper_rustls", &["upstream"], "only `upstream` asks others"),
     ("hyper_util", &["http", "upstream"], "only the listener serves HTTP, and only `upstream` asks others"),
     ("tokio_rustls", &["http"], "only the listener speaks TLS itself"),
     ("rustls", &["http", "storage/s3"], "only the listener and the S3 client speak TLS themselves"),
