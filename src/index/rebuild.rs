@@ -4,10 +4,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{Change, Index};
 use crate::core::error::Result;
 
+/// Names that are looked at at the same time.
+const AT_ONCE: usize = 16;
 /// Entries of one import.
 const BATCH: usize = 5000;
 
@@ -44,17 +47,17 @@ pub async fn reconcile(
     let mut seen = HashSet::new();
     loop {
         let (names, next) = source.names(after).await?;
-        for name in names {
-            if seen.contains(&name) {
-                continue;
-            }
+        let mut unknown = Vec::new();
+        for name in names.into_iter().filter(|name| seen.insert(name.clone())) {
             done.names += 1;
-            if !index.contains(&name).await?
-                && let Some(change) = source.change(&name).await?
-            {
-                batch.push(change);
+            if !index.contains(&name).await? {
+                unknown.push(name);
             }
-            seen.insert(name);
+        }
+        let looks = unknown.iter().map(|name| source.change(name));
+        let mut looks = stream::iter(looks).buffer_unordered(AT_ONCE);
+        while let Some(change) = looks.try_next().await? {
+            batch.extend(change);
             if batch.len() >= BATCH {
                 done.entered += enter(index, &mut batch).await?;
             }
