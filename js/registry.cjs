@@ -14,6 +14,9 @@ const { extensions } = require('./callbacks.cjs');
 const { listen } = require('./server.cjs');
 const { protocolClasses, make } = require('./protocols.cjs');
 
+/** How often it is said how far a long piece of work is, in milliseconds. */
+const PROGRESS_EVERY = 200;
+
 /** @param {any} native a response of the binding */
 function response(native) {
   const { status, statusText, headers, body } = native;
@@ -114,6 +117,23 @@ class SmartRegistry {
     return server;
   }
 
+  /**
+   * Removes what nothing names any more, by the rules of the configuration, while this and other processes serve.
+   *
+   * @param {{ dryRun?: boolean, onProgress?: (standing: any) => void }} [options]
+   */
+  async gc({ dryRun = false, onProgress } = {}) {
+    this.#assertReady();
+    const collection = call(() => this.#native.collection(Boolean(dryRun)), this.gc);
+    const tell = () => onProgress?.(JSON.parse(collection.standing()));
+    const timer = onProgress && setInterval(tell, PROGRESS_EVERY);
+    try {
+      return JSON.parse(await callAsync(() => collection.run(), SmartRegistry.prototype.gc));
+    } finally {
+      clearInterval(timer);
+    }
+  }
+
   /** The numbers of this registry, as Prometheus reads them. */
   metrics() {
     return call(() => this.#native.metrics(), this.metrics);
@@ -136,7 +156,11 @@ class SmartRegistry {
   /** Lets storage, timers and callbacks go. What is in flight goes on to its end; calling it twice is fine. */
   async destroy() {
     this.#ready = false;
-    this.#destroying ??= Promise.all(this.#servers.map((server) => server.close())).then(() => this.#native.destroy());
+    this.#destroying ??= Promise.all(this.#servers.map((server) => server.close())).then(async () => {
+      // What is only in memory, such as times of last pulls, is kept if that is possible in a moment.
+      await this.#native.flush().catch(() => {});
+      this.#native.destroy();
+    });
     return this.#destroying;
   }
 }

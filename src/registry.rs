@@ -146,7 +146,7 @@ impl Registry {
 
     /// Writes down what was gathered in memory: before the process ends in good order.
     pub async fn flush(&self) {
-        self.upkeep.flush().await;
+        self.upkeep.flush(true).await;
     }
 
     /// The storage.

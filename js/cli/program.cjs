@@ -5,6 +5,7 @@ const { Command, InvalidArgumentError, Option } = require('commander');
 const { version } = require('../../package.json');
 const { serve } = require('./serve.cjs');
 const { addUser, createToken, listTokens, revokeToken } = require('./users.cjs');
+const { gc } = require('./gc.cjs');
 const { UserError, DEFAULT_DATA, PROTOCOLS } = require('./config.cjs');
 
 /** The command line was wrong. */
@@ -46,6 +47,12 @@ function program() {
     .action(createToken);
   withData(token.command('list').description("show a user's tokens, without their texts")).requiredOption('--user <name>', 'whose').option('--json', 'as JSON').action(listTokens);
   withData(token.command('revoke').description('end a token').argument('<token-or-key>', 'the token, its key from `token list`, or - to read it from stdin')).option('--user <name>', 'whose it is, for a key').action(revokeToken);
+
+  withData(root.command('gc').description('remove what nothing names any more; the registry may run meanwhile'))
+    .option('--dry-run', 'only say what would be removed')
+    .option('--json', 'the report as JSON')
+    .addHelpText('after', '\nWhat goes is for the configuration to say: oci.gc and oci.retention. A process that serves does the same by itself once a day.')
+    .action(gc);
 
   for (const group of [user, token]) group.exitOverride();
   return root;

@@ -13,6 +13,7 @@ mod allocator;
 mod auth_manager;
 mod auth_provider;
 mod callback;
+mod collection;
 mod error;
 mod hooks;
 mod registry;

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use super::auth_manager::NativeAuth;
 use super::auth_provider::JsAuthProvider;
+use super::collection::NativeCollection;
 use super::error::Out;
 use super::hooks::JsHooks;
 use super::request::{self, NativeBody, NativeExtra, Parts};
@@ -23,6 +24,9 @@ use crate::core::body::Body;
 use crate::core::error::{Error, Kind, Result};
 use crate::handoff::pull::Live;
 use crate::registry::{Extensions, Registry};
+
+/// How long the last flush may take.
+const FLUSH: Duration = Duration::from_secs(3);
 
 /// A registry; empty once destroyed.
 #[napi]
@@ -169,6 +173,23 @@ impl NativeRegistry {
                 None => text + &own,
             }
         }))
+    }
+
+    /// A collection of garbage, to be run once.
+    #[napi(catch_unwind)]
+    pub fn collection(&self, dry_run: bool) -> Out<NativeCollection> {
+        Out(self.get().map(|registry| NativeCollection::new(registry, dry_run)))
+    }
+
+    /// Writes down what was gathered in memory, as far as that can be done in a moment.
+    #[napi(catch_unwind)]
+    pub fn flush<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Out<()>>> {
+        let registry = self.get();
+        promise(env, async move {
+            // Whoever ends a process does not wait for a store that is away.
+            let _ = tokio::time::timeout(FLUSH, registry?.flush()).await;
+            Ok(())
+        })
     }
 
     /// Lets everything go. What is in flight goes on to its end.

@@ -82,9 +82,9 @@ impl Upkeep {
     }
 
     /// Writes down what protocols have gathered. What fails is tried again the next time.
-    pub(super) async fn flush(&self) {
+    pub(super) async fn flush(&self, all: bool) {
         for mounted in self.mounted.iter() {
-            if let Err(error) = mounted.protocol.flush(&self.cx(mounted)).await {
+            if let Err(error) = mounted.protocol.flush(&self.cx(mounted), all).await {
                 let (message, causes) = (error.message(), error.causes());
                 tracing::debug!(message, causes, protocol = %mounted.name, "what was gathered is not written yet");
             }
@@ -146,7 +146,7 @@ impl Upkeep {
     /// 409 while another process is at it; storage faults. What was removed by then stays removed.
     pub(super) async fn collect(&self, dry_run: bool, progress: Progress) -> Result<Garbage> {
         let began = Instant::now();
-        self.flush().await;
+        self.flush(true).await;
         let lease = match dry_run {
             true => None,
             false => Some(self.leases.take(LEASE, self.leases.patience()).await?),
@@ -183,7 +183,7 @@ async fn run(upkeep: Weak<Upkeep>, config: MaintenanceConfig) {
         let wait = FLUSH.min(next.saturating_duration_since(Instant::now()));
         sleep(if config.enabled { wait } else { FLUSH }).await;
         let Some(upkeep) = upkeep.upgrade() else { return };
-        upkeep.flush().await;
+        upkeep.flush(false).await;
         if !config.enabled || Instant::now() < next {
             continue;
         }

@@ -19,7 +19,12 @@ pub(super) const UNRESERVED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// `GET /v2/<name>/manifests/<reference>`: the exact bytes, whatever `Accept` says. Converting would change the digest.
-pub(super) async fn get_manifest(call: &Call<'_>, name: &Name, reference: &str) -> Result<Response> {
+pub(super) async fn get_manifest(
+    call: &Call<'_>,
+    name: &Name,
+    reference: &str,
+    request: &Request,
+) -> Result<Response> {
     call.authorize(name, Action::Pull).await?;
     let (digest, tagged) = match Reference::parse(reference) {
         Ok(Reference::Digest(digest)) => (digest, false),
@@ -33,6 +38,10 @@ pub(super) async fn get_manifest(call: &Call<'_>, name: &Name, reference: &str) 
     };
     let stored =
         call.manifest(name, &digest, tagged).await?.ok_or_else(|| error::manifest_unknown(&digest))?;
+    // Who only looks whether a tag has moved does not use what it names.
+    if !(request.is_head() && tagged) {
+        call.note_pull(name, &digest, tagged.then_some(reference));
+    }
     let text = digest.to_string();
     let cache = if tagged { "no-cache, no-transform" } else { call.immutable(name) };
     Ok(Response::ok("application/json", stored.bytes.clone())
@@ -63,7 +72,7 @@ pub(super) async fn list_repositories(call: &Call<'_>, request: &Request) -> Res
         return Err(call.refuse("registry:catalog:*"));
     }
     let page = Page::of(request, CATALOG_PAGE)?;
-    let names = repositories(call).await?;
+    let names = call.repositories().await?;
     let viewer = call.viewer();
     let mut list = Vec::new();
     let mut more = false;
@@ -78,15 +87,6 @@ pub(super) async fn list_repositories(call: &Call<'_>, request: &Request) -> Res
     }
     let response = Response::json(StatusCode::OK, &json!({ "repositories": list }));
     Ok(page.link(call, response, "_catalog", &list, more))
-}
-
-/// Every repository there is, whoever may see it.
-pub(super) async fn repositories(call: &Call<'_>) -> Result<BTreeSet<Name>> {
-    let mut names = BTreeSet::new();
-    collect(call, &keys::repositories()?, keys::repository_of, &mut names).await?;
-    // A repository that another program has filled is known by its tags until it is first asked for.
-    collect(call, &keys::all_tags()?, keys::tags_of, &mut names).await?;
-    Ok(names)
 }
 
 async fn collect(
@@ -113,6 +113,15 @@ pub(super) async fn list_extensions(call: &Call<'_>) -> Result<Response> {
 }
 
 impl Call<'_> {
+    /// Every repository that is known.
+    pub(super) async fn repositories(&self) -> Result<BTreeSet<Name>> {
+        let mut names = BTreeSet::new();
+        collect(self, &keys::repositories()?, keys::repository_of, &mut names).await?;
+        // A repository that another program has filled is known by its tags until it is first asked for.
+        collect(self, &keys::all_tags()?, keys::tags_of, &mut names).await?;
+        Ok(names)
+    }
+
     /// `Cache-Control` of what never changes under its digest.
     pub(super) fn immutable(&self, name: &Name) -> &'static str {
         // A middleware that compresses would change what the digest and the ranges are over: `no-transform` keeps Express' off.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::prelude::*;
-use super::{Call, NAME, read};
+use super::{Call, NAME};
 
 /// Results when the client names no number, and the most of them.
 const RESULTS: (usize, usize) = (25, 100);
@@ -23,7 +23,7 @@ pub(super) async fn search(call: &Call<'_>, request: &Request) -> Result<Respons
     let words: Vec<&str> = lower.split_whitespace().map(|word| word.trim_start_matches("library/")).collect();
     let viewer = call.viewer();
     let mut results: Vec<Value> = Vec::new();
-    for name in read::repositories(call).await? {
+    for name in call.repositories().await? {
         if results.len() == count {
             break;
         }

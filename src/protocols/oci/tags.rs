@@ -55,6 +55,11 @@ impl TagList {
         self.tags.len() != before
     }
 
+    /// Every tag with what it names.
+    pub(super) fn entries(&self) -> BTreeMap<String, Digest> {
+        self.tags.clone()
+    }
+
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.tags.keys().map(String::as_str)
     }
