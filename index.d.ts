@@ -26,7 +26,9 @@ export interface IRegistryConfig {
   limits?: ILimits;
   /** Whom to tell of changes. */
   webhooks?: IWebhookConfig[];
-  oci?: IProtocolConfig;
+  /** Work that no request asks for. */
+  maintenance?: IMaintenanceConfig;
+  oci?: IOciConfig;
   npm?: INpmConfig;
   maven?: IProtocolConfig;
   cargo?: IProtocolConfig;
@@ -121,6 +123,13 @@ export interface ITrustedIssuer {
   jwks: { keys: Record<string, unknown>[] };
 }
 
+export interface IMaintenanceConfig {
+  /** Whether this process does any by itself; on by default. One of those that share a bucket must. */
+  enabled?: boolean;
+  /** Milliseconds between two rounds, about; one hour by default. Of the processes that share a bucket, one does a round. */
+  intervalMs?: number;
+}
+
 export interface IProtocolConfig {
   enabled: boolean;
   /** URL prefix; `/name` of the protocol by default. */
@@ -134,6 +143,43 @@ export interface IProtocolConfig {
    * same. The first rule that fits decides: `['!*:latest', 'team/*:v*']`.
    */
   immutableTags?: string[];
+}
+
+/** What OCI has beyond the options of every protocol. */
+export interface IOciConfig extends IProtocolConfig {
+  /** Removal of what no manifest names. The same in all processes that share a bucket. */
+  gc?: {
+    /** Whether maintenance collects by itself; on by default. `registry.gc()` and the command line do at any time. */
+    enabled?: boolean;
+    /** Milliseconds that an unreferenced blob stays after it was last pushed, mounted or asked for: longer than any push takes. 24 hours by default, at least 5000. */
+    graceMs?: number;
+    /** Milliseconds between two collections by maintenance, at least; 24 hours by default. */
+    intervalMs?: number;
+    /** What becomes of manifests that no tag reaches: `keep` by default. */
+    untagged?: 'keep' | 'delete';
+    /** Milliseconds that such a manifest stays after it was last pushed or pulled; 7 days by default. */
+    untaggedAgeMs?: number;
+  };
+  /** Tags that go by themselves. The first rule with a pattern that fits decides; a tag that none fits stays. */
+  retention?: IRetentionRule[];
+}
+
+/** One rule of `oci.retention`. A tag stays if any `keep…` keeps it; a rule without one keeps every tag that it fits. */
+export interface IRetentionRule {
+  /** Patterns of repositories' names, with `*` for any run of characters; all by default. */
+  repositories?: string[];
+  /** Patterns of tags; all by default. `keepLast…` count per pattern. */
+  tags?: string[];
+  /** Keep so many that were pushed last. */
+  keepLastPushed?: number;
+  /** Keep so many that were pulled last. */
+  keepLastPulled?: number;
+  /** Keep what was pushed within so many days. */
+  keepPushedDays?: number;
+  /** Keep what was pulled within so many days. */
+  keepPulledDays?: number;
+  /** Keep tags that `immutableTags` fixes, whatever else this rule says; they are no exception otherwise. */
+  keepImmutable?: boolean;
 }
 
 /** What npm has beyond the options of every protocol. */
@@ -587,6 +633,90 @@ export interface Server {
   unref(): this;
 }
 
+export interface IGcOptions {
+  /** Only say what would be removed. */
+  dryRun?: boolean;
+  /** Called now and then with how far it is. */
+  onProgress?: (standing: IProgress) => void;
+}
+
+export interface IVerifyOptions {
+  /** Look only whether objects are there and how large they are, and read none of them. */
+  shallow?: boolean;
+  /** First make the index of names, changes and searches anew from what is in the bucket. */
+  rebuildIndex?: boolean;
+  /** Called now and then with how far it is. */
+  onProgress?: (standing: IProgress) => void;
+}
+
+/** What a verification has looked at and found. */
+export interface IVerifyReport {
+  /** Packages and repositories. */
+  names: number;
+  objects: number;
+  /** Bytes that were read. */
+  bytes: number;
+  problems: number;
+  /** The first ten thousand problems. */
+  findings: { protocol: TRegistryProtocol; name: string; key: string; problem: string }[];
+}
+
+export interface IAmount {
+  objects: number;
+  bytes: number;
+}
+
+/** How much a registry has. */
+export interface IRegistryStats {
+  protocols: Record<string, { names: number; changes: number; folders: Record<string, IAmount> }>;
+  /** What the registry keeps for itself: indices, links, tokens, sessions. */
+  private: IAmount;
+  total: IAmount;
+}
+
+/** A change that has happened: the events of {@link IWebhookConfig}. */
+export interface IRegistryEvent {
+  /** Place in the feed of the protocol. */
+  serial: number;
+  /** Milliseconds since 1970. */
+  time: number;
+  event: string;
+  /** The package or repository. */
+  name: string;
+  /** The version, tag or digest that it is about. */
+  version: string | null;
+  actor: string | null;
+  /** Whether nothing is left under the name. */
+  gone: boolean;
+}
+
+export interface IProgress {
+  /** For people; empty before the beginning. */
+  phase: string;
+  done: number;
+  total?: number | null;
+}
+
+/** What a collection has removed; in a dry run, what it would remove. */
+export interface IGcReport {
+  dryRun: boolean;
+  durationMs: number;
+  protocols: { oci?: IGcProtocolReport };
+}
+
+export interface IGcProtocolReport {
+  /** How many things were looked at, by kind. */
+  examined: Record<string, number>;
+  /** How many went, by kind: `blobs`, `links`, `manifests`, `tags`, `referrers`, `repositories`. */
+  removed: Record<string, number>;
+  /** Bytes of the blobs among them. */
+  bytes: number;
+  /** The first thousand of those that a rule took, by name. */
+  details: { kind: string; name: string; reason: string }[];
+  /** What an operator should know. */
+  warnings: string[];
+}
+
 export declare class SmartRegistry {
   /** Opens and connects nothing. Throws an error that names the wrong option of an unusable configuration. */
   constructor(config: IRegistryConfig);
@@ -602,6 +732,17 @@ export declare class SmartRegistry {
   getRegistry<P extends TRegistryProtocol>(protocol: P): IRegistryClasses[P] | undefined;
   listen(options?: IListenOptions): Promise<Server>;
   isInitialized(): boolean;
+  /** Removes what nothing names any more, while this and other processes serve. Rejects with `code: 'CONFLICT'` while another process is at it. */
+  gc(options?: IGcOptions): Promise<IGcReport>;
+  /** Looks whether all that metadata names is there and is what it should be, while this and other processes serve. */
+  verify(options?: IVerifyOptions): Promise<IVerifyReport>;
+  /** Counts what there is: one request to the store for each thousand objects. */
+  stats(): Promise<IRegistryStats>;
+  /**
+   * What has happened, oldest first; `since` is the `last` of the answer before. Single events are kept for the last five hundred changes at least;
+   * `gap` says that some are missing.
+   */
+  events(protocol: TRegistryProtocol, options?: { since?: number }): Promise<{ events: IRegistryEvent[]; last: number; gap: boolean }>;
   /** The numbers of this registry, as Prometheus reads them. */
   metrics(): string;
   destroy(): Promise<void>;

@@ -14,6 +14,9 @@ const { extensions } = require('./callbacks.cjs');
 const { listen } = require('./server.cjs');
 const { protocolClasses, make } = require('./protocols.cjs');
 
+/** How often it is said how far a long piece of work is, in milliseconds. */
+const PROGRESS_EVERY = 200;
+
 /** @param {any} native a response of the binding */
 function response(native) {
   const { status, statusText, headers, body } = native;
@@ -114,6 +117,58 @@ class SmartRegistry {
     return server;
   }
 
+  /** Runs long work of the binding; `onProgress` hears now and then how far it is. */
+  async #run(operation, onProgress, from) {
+    const tell = () => onProgress?.(JSON.parse(operation.standing()));
+    const timer = onProgress && setInterval(tell, PROGRESS_EVERY);
+    try {
+      return JSON.parse(await callAsync(() => operation.run(), from));
+    } finally {
+      clearInterval(timer);
+    }
+  }
+
+  /**
+   * Removes what nothing names any more, by the rules of the configuration, while this and other processes serve.
+   *
+   * @param {{ dryRun?: boolean, onProgress?: (standing: any) => void }} [options]
+   */
+  async gc({ dryRun = false, onProgress } = {}) {
+    this.#assertReady();
+    const { gc } = SmartRegistry.prototype;
+    return this.#run(call(() => this.#native.collection(Boolean(dryRun)), gc), onProgress, gc);
+  }
+
+  /**
+   * Looks whether all that metadata names is there and is what it should be.
+   *
+   * @param {{ shallow?: boolean, rebuildIndex?: boolean, onProgress?: (standing: any) => void }} [options]
+   */
+  async verify({ shallow = false, rebuildIndex = false, onProgress } = {}) {
+    this.#assertReady();
+    const { verify } = SmartRegistry.prototype;
+    return this.#run(call(() => this.#native.verification(Boolean(shallow), Boolean(rebuildIndex)), verify), onProgress, verify);
+  }
+
+  /** Counts what there is, by protocol. */
+  async stats() {
+    this.#assertReady();
+    const { stats } = SmartRegistry.prototype;
+    return this.#run(call(() => this.#native.stats(), stats), undefined, stats);
+  }
+
+  /**
+   * What has happened in a protocol, oldest first.
+   *
+   * @param {string} protocol
+   * @param {{ since?: number }} [options] `since`: where to go on, the `last` of an answer before
+   */
+  async events(protocol, { since = 0 } = {}) {
+    this.#assertReady();
+    const { events } = SmartRegistry.prototype;
+    return this.#run(call(() => this.#native.events(String(protocol), Number(since)), events), undefined, events);
+  }
+
   /** The numbers of this registry, as Prometheus reads them. */
   metrics() {
     return call(() => this.#native.metrics(), this.metrics);
@@ -136,7 +191,11 @@ class SmartRegistry {
   /** Lets storage, timers and callbacks go. What is in flight goes on to its end; calling it twice is fine. */
   async destroy() {
     this.#ready = false;
-    this.#destroying ??= Promise.all(this.#servers.map((server) => server.close())).then(() => this.#native.destroy());
+    this.#destroying ??= Promise.all(this.#servers.map((server) => server.close())).then(async () => {
+      // What is only in memory, such as times of last pulls, is kept if that is possible in a moment.
+      await this.#native.flush().catch(() => {});
+      this.#native.destroy();
+    });
     return this.#destroying;
   }
 }

@@ -43,7 +43,7 @@ use upkeep::{Task, Upkeep};
 
 pub use upkeep::Garbage;
 
-pub use survey::{Amount, ProtocolStats, Stats};
+pub use survey::{Amount, Event, Events, ProtocolStats, Stats};
 
 /// What the embedding application brings along.
 #[derive(Default)]
@@ -184,7 +184,7 @@ impl Registry {
 
     /// Writes down what was gathered in memory: before the process ends in good order.
     pub async fn flush(&self) {
-        self.upkeep.flush().await;
+        self.upkeep.flush(true).await;
     }
 
     /// The storage.

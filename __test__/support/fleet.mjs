@@ -12,9 +12,10 @@ const LISTENING = /listening on (http:\/\/127\.0\.0\.1:(\d+))/;
  *
  * @param {string} storage one of `storages` in registry.mjs
  * @param {number} count
+ * @param {object} [more] further options of their configuration
  */
-export async function startFleet(storage, count) {
-  const first = await startRegistry('listener', storage);
+export async function startFleet(storage, count, more = {}) {
+  const first = await startRegistry('listener', storage, more);
   await first.addUser('alice', password);
   const access = { token: await first.createToken('alice', 'npm'), basic: basicAuth('alice', password) };
   const spawned = [];

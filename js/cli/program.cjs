@@ -5,6 +5,8 @@ const { Command, InvalidArgumentError, Option } = require('commander');
 const { version } = require('../../package.json');
 const { serve } = require('./serve.cjs');
 const { addUser, createToken, listTokens, revokeToken } = require('./users.cjs');
+const { gc } = require('./gc.cjs');
+const { stats, verify } = require('./verify.cjs');
 const { UserError, DEFAULT_DATA, PROTOCOLS } = require('./config.cjs');
 
 /** The command line was wrong. */
@@ -47,6 +49,19 @@ function program() {
   withData(token.command('list').description("show a user's tokens, without their texts")).requiredOption('--user <name>', 'whose').option('--json', 'as JSON').action(listTokens);
   withData(token.command('revoke').description('end a token').argument('<token-or-key>', 'the token, its key from `token list`, or - to read it from stdin')).option('--user <name>', 'whose it is, for a key').action(revokeToken);
 
+  withData(root.command('gc').description('remove what nothing names any more; the registry may run meanwhile'))
+    .option('--dry-run', 'only say what would be removed')
+    .option('--json', 'the report as JSON')
+    .addHelpText('after', '\nWhat goes is for the configuration to say: oci.gc and oci.retention. A process that serves does the same by itself once a day.')
+    .action(gc);
+  withData(root.command('verify').description('look whether all that metadata names is there and is what it should be'))
+    .option('--shallow', 'look only whether objects are there, and read none of them')
+    .option('--rebuild-index', 'first make the index of names, changes and searches anew')
+    .option('--json', 'as JSON')
+    .addHelpText('after', '\nEnds with 1 if something is wrong, and with a line for each finding. The registry may run meanwhile.')
+    .action(verify);
+  withData(root.command('stats').description('count packages, repositories, objects and bytes')).option('--json', 'as JSON').action(stats);
+
   for (const group of [user, token]) group.exitOverride();
   return root;
 }
@@ -59,7 +74,7 @@ function program() {
 async function main(argv) {
   try {
     await program().parseAsync(argv);
-    return 0;
+    return process.exitCode ?? 0;
   } catch (error) {
     // Commander has printed its own complaint, or the help that was asked for.
     if (typeof error.code === 'string' && error.code.startsWith('commander.')) return error.exitCode === 0 ? 0 : USAGE;

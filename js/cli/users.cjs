@@ -4,6 +4,7 @@
 const { text } = require('node:stream/consumers');
 const { createRegistry } = require('../config.cjs');
 const { loadConfig, UserError, PROTOCOLS } = require('./config.cjs');
+const { columns } = require('./units.cjs');
 
 const DAY = 86_400_000;
 const UNITS = { s: 1000, m: 60_000, h: 3_600_000, d: DAY, w: 7 * DAY, y: 365 * DAY };
@@ -63,8 +64,7 @@ async function listTokens(options) {
     const { key, hint, protocol, readonly, created, expiresAt, lastUsed, scopes } = token;
     rows.push([key, hint && `${hint}…`, protocol, readonly ? 'read-only' : 'read-write', date(created), date(expiresAt), date(lastUsed), scopes.join(' ')]);
   }
-  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
-  for (const row of rows) process.stdout.write(`${row.map((cell, column) => cell.padEnd(widths[column])).join('  ').trimEnd()}\n`);
+  process.stdout.write(`${columns(rows)}\n`);
 }
 
 async function revokeToken(given, options) {

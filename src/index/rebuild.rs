@@ -54,7 +54,7 @@ pub async fn reconcile(
                 unknown.push(name);
             }
         }
-        let looks = unknown.iter().map(|name| source.change(name));
+        let looks: Vec<_> = unknown.iter().map(|name| source.change(name)).collect();
         let mut looks = stream::iter(looks).buffer_unordered(AT_ONCE);
         while let Some(change) = looks.try_next().await? {
             batch.extend(change);

@@ -29,7 +29,8 @@ impl Progress {
         self.0.lock().clone()
     }
 
-    fn set(&self, phase: &str, done: u64, total: Option<u64>) {
+    /// Says how far it is.
+    pub fn set(&self, phase: &str, done: u64, total: Option<u64>) {
         let mut standing = self.0.lock();
         if standing.phase != phase {
             phase.clone_into(&mut standing.phase);

@@ -12,6 +12,7 @@ use super::auth_manager::NativeAuth;
 use super::auth_provider::JsAuthProvider;
 use super::error::Out;
 use super::hooks::JsHooks;
+use super::operation::{NativeOperation, Work};
 use super::request::{self, NativeBody, NativeExtra, Parts};
 use super::response::{self, NativeResponse};
 use super::runtime::{at_once, promise};
@@ -23,6 +24,9 @@ use crate::core::body::Body;
 use crate::core::error::{Error, Kind, Result};
 use crate::handoff::pull::Live;
 use crate::registry::{Extensions, Registry};
+
+/// How long the last flush may take.
+const FLUSH: Duration = Duration::from_secs(3);
 
 /// A registry; empty once destroyed.
 #[napi]
@@ -171,6 +175,41 @@ impl NativeRegistry {
         }))
     }
 
+    /// A collection of garbage, to be run once.
+    #[napi(catch_unwind)]
+    pub fn collection(&self, dry_run: bool) -> Out<NativeOperation> {
+        self.operation(Work::Collect { dry_run })
+    }
+
+    /// A look whether everything is there and whole, to be run once.
+    #[napi(catch_unwind)]
+    pub fn verification(&self, shallow: bool, rebuild_index: bool) -> Out<NativeOperation> {
+        self.operation(Work::Verify { shallow, rebuild_index })
+    }
+
+    /// A count of what there is, to be run once.
+    #[napi(catch_unwind)]
+    pub fn stats(&self) -> Out<NativeOperation> {
+        self.operation(Work::Stats)
+    }
+
+    /// A read of a protocol's feed after `since`, to be run once.
+    #[napi(catch_unwind)]
+    pub fn events(&self, protocol: String, since: i64) -> Out<NativeOperation> {
+        self.operation(Work::Events { protocol, since: u64::try_from(since).unwrap_or(0) })
+    }
+
+    /// Writes down what was gathered in memory, as far as that can be done in a moment.
+    #[napi(catch_unwind)]
+    pub fn flush<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Out<()>>> {
+        let registry = self.get();
+        promise(env, async move {
+            // Whoever ends a process does not wait for a store that is away.
+            let _ = tokio::time::timeout(FLUSH, registry?.flush()).await;
+            Ok(())
+        })
+    }
+
     /// Lets everything go. What is in flight goes on to its end.
     #[napi(catch_unwind)]
     pub fn destroy(&self) {
@@ -179,6 +218,10 @@ impl NativeRegistry {
 }
 
 impl NativeRegistry {
+    fn operation(&self, work: Work) -> Out<NativeOperation> {
+        Out(self.get().map(|registry| NativeOperation::new(registry, work)))
+    }
+
     pub(super) fn get(&self) -> Result<Arc<Registry>> {
         self.registry
             .lock()

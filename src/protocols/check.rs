@@ -4,9 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::StreamExt;
 use parking_lot::Mutex;
+use serde::Serialize;
 
 use super::prelude::*;
 use crate::core::hashing::Hashing;
+use crate::maintenance::Progress;
 
 /// Findings that are kept; further ones are only counted.
 const KEPT: usize = 10_000;
@@ -14,11 +16,11 @@ const KEPT: usize = 10_000;
 pub const AT_ONCE: usize = 8;
 
 /// Something that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// The protocol.
-    pub protocol: ProtocolName,
-    /// The package or repository.
+    pub protocol: &'static str,
+    /// The package or repository; empty for what belongs to none.
     pub name: String,
     /// The key of the object that is missing or damaged, or of the metadata that is wrong.
     pub key: String,
@@ -26,11 +28,12 @@ pub struct Finding {
     pub problem: String,
 }
 
-/// One run over the registry: what to look at, how far it is, and what was found. Shared between the run and whoever watches it.
+/// One run over the registry: what to look at, how far it is, and what was found.
 #[derive(Debug, Default)]
 pub struct Check {
     /// Whether to look only whether objects are there and how large they are, and read none of them.
     pub shallow: bool,
+    progress: Progress,
     names: AtomicU64,
     objects: AtomicU64,
     bytes: AtomicU64,
@@ -38,44 +41,50 @@ pub struct Check {
     findings: Mutex<Vec<Finding>>,
 }
 
-/// How far a run is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Progress {
+/// What a run has looked at and found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Checked {
     /// Packages and repositories that were gone through.
     pub names: u64,
     /// Objects that were looked at.
     pub objects: u64,
     /// Bytes that were read.
     pub bytes: u64,
-    /// Problems so far.
+    /// How many problems there are.
     pub problems: u64,
+    /// The first ten thousand of them.
+    pub findings: Vec<Finding>,
 }
 
 impl Check {
     /// A run that has not begun.
-    pub fn new(shallow: bool) -> Self {
-        Self { shallow, ..Self::default() }
+    pub fn new(shallow: bool, progress: Progress) -> Self {
+        Self { shallow, progress, ..Self::default() }
     }
 
-    /// How far it is.
-    pub fn progress(&self) -> Progress {
-        let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
-        Progress {
-            names: read(&self.names),
-            objects: read(&self.objects),
-            bytes: read(&self.bytes),
-            problems: read(&self.problems),
+    /// What it has looked at and found.
+    pub fn finish(self) -> Checked {
+        Checked {
+            names: self.names.into_inner(),
+            objects: self.objects.into_inner(),
+            bytes: self.bytes.into_inner(),
+            problems: self.problems.into_inner(),
+            findings: self.findings.into_inner(),
         }
-    }
-
-    /// What was found, the first [`KEPT`] of it.
-    pub fn findings(&self) -> Vec<Finding> {
-        self.findings.lock().clone()
     }
 
     /// Notes that a name has been gone through.
     pub fn passed(&self) {
-        self.names.fetch_add(1, Ordering::Relaxed);
+        let names = self.names.fetch_add(1, Ordering::Relaxed) + 1;
+        self.progress.set("packages and repositories looked at", names, None);
+    }
+
+    /// Notes that an object has been looked at.
+    fn looked(&self, name: &str) {
+        let objects = self.objects.fetch_add(1, Ordering::Relaxed) + 1;
+        if name.is_empty() {
+            self.progress.set("objects looked at", objects, None);
+        }
     }
 
     /// Notes something wrong.
@@ -84,13 +93,13 @@ impl Check {
         let mut findings = self.findings.lock();
         if findings.len() < KEPT {
             let (name, key) = (name.to_owned(), key.to_string());
-            findings.push(Finding { protocol: cx.protocol, name, key, problem: problem.into() });
+            findings.push(Finding { protocol: cx.protocol.as_str(), name, key, problem: problem.into() });
         }
     }
 
     /// Looks at the object that metadata of `name` names: it must be there, and be what `wanted` says, as far as that says anything.
     pub async fn object(&self, cx: &Cx, name: &str, key: &Key, wanted: &Wanted) -> Result<()> {
-        self.objects.fetch_add(1, Ordering::Relaxed);
+        self.looked(name);
         let size = if self.shallow || wanted.digests.is_empty() {
             cx.objects.stat(key).await?.map(|meta| meta.size)
         } else {

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Registry;
-use crate::core::error::Result;
-use crate::index::rebuild;
-use crate::protocols::check::Check;
+use crate::core::error::{Error, Result};
+use crate::index::{Entry, rebuild};
+use crate::maintenance::Progress;
+use crate::protocols::check::{Check, Checked};
 use crate::storage::{PRIVATE, Prefix};
 
 /// One page of a listing.
@@ -44,6 +45,50 @@ pub struct Stats {
     pub total: Amount,
 }
 
+/// A change that has happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Event {
+    /// Place in the feed of the protocol.
+    pub serial: u64,
+    /// When, in milliseconds since 1970.
+    pub time: i64,
+    /// What happened.
+    pub event: String,
+    /// To which package or repository.
+    pub name: String,
+    /// The version or tag that it is about.
+    pub version: Option<String>,
+    /// Who did it.
+    pub actor: Option<String>,
+    /// Whether nothing is left under the name.
+    pub gone: bool,
+}
+
+impl Event {
+    fn of(entry: &Entry) -> Self {
+        Self {
+            serial: entry.serial,
+            time: entry.time.as_millis(),
+            event: entry.event.clone(),
+            name: entry.name.clone(),
+            version: entry.version.clone(),
+            actor: entry.actor.clone(),
+            gone: entry.gone,
+        }
+    }
+}
+
+/// A piece of a feed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Events {
+    /// Oldest first.
+    pub events: Vec<Event>,
+    /// Where to go on.
+    pub last: u64,
+    /// Whether events are missing: single ones are kept for some time only.
+    pub gap: bool,
+}
+
 impl Amount {
     fn add(&mut self, bytes: u64) {
         self.objects += 1;
@@ -52,27 +97,40 @@ impl Amount {
 }
 
 impl Registry {
-    /// Goes through all protocols: whether all that metadata names is there and is what it should be. What is wrong is in `check`.
+    /// Goes through all protocols: whether all that metadata names is there and is what it should be; if `shallow`, without reading it.
     ///
     /// # Errors
     /// The store can't be read.
-    pub async fn verify(&self, check: &Check) -> Result<()> {
+    pub async fn verify(&self, shallow: bool, progress: Progress) -> Result<Checked> {
+        let check = Check::new(shallow, progress);
         for mounted in &self.mounted {
-            mounted.protocol.verify(&self.upkeep.cx(mounted), check).await?;
+            mounted.protocol.verify(&self.upkeep.cx(mounted), &check).await?;
         }
-        Ok(())
+        Ok(check.finish())
     }
 
-    /// Makes the index of every protocol anew from what is in the bucket. `told` hears how many names have been gone through.
-    pub async fn rebuild_index(&self, mut told: impl FnMut(u64) + Send) -> Result<()> {
+    /// Makes the index of every protocol anew from what is in the bucket. Answers how many names there are.
+    pub async fn rebuild_index(&self, progress: &Progress) -> Result<u64> {
         let mut before = 0;
         for mounted in &self.mounted {
-            let done =
-                rebuild::rebuild(&mounted.index, &self.upkeep.bucket(mounted), |names| told(before + names))
-                    .await?;
-            before += done.names;
+            let told = |names| progress.set("indexing", before + names, None);
+            before += rebuild::rebuild(&mounted.index, &self.upkeep.bucket(mounted), told).await?.names;
         }
-        Ok(())
+        Ok(before)
+    }
+
+    /// The events of a protocol after the serial `since`, oldest first.
+    ///
+    /// # Errors
+    /// There is no such protocol, or it is not enabled.
+    pub async fn events(&self, protocol: &str, since: u64) -> Result<Events> {
+        let mounted = self.mounted.iter().find(|mounted| mounted.name.as_str() == protocol);
+        let mounted =
+            mounted.ok_or_else(|| Error::not_found(format!("the protocol `{protocol}` is not enabled")))?;
+        let (entries, gap) = mounted.index.events(since).await?;
+        let events: Vec<Event> = entries.iter().map(|entry| Event::of(entry)).collect();
+        let last = events.last().map_or(since, |event| event.serial);
+        Ok(Events { events, last, gap })
     }
 
     /// Counts what there is. Lists the whole bucket: as many requests as there are thousands of objects.

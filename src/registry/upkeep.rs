@@ -116,9 +116,9 @@ impl Upkeep {
     }
 
     /// Writes down what protocols have gathered. What fails is tried again the next time.
-    pub(super) async fn flush(&self) {
+    pub(super) async fn flush(&self, all: bool) {
         for mounted in &self.mounted {
-            if let Err(error) = mounted.protocol.flush(&self.cx(mounted)).await {
+            if let Err(error) = mounted.protocol.flush(&self.cx(mounted), all).await {
                 let (message, causes) = (error.message(), error.causes());
                 tracing::debug!(message, causes, protocol = %mounted.name, "what was gathered is not written yet");
             }
@@ -140,7 +140,7 @@ impl Upkeep {
     async fn work(&self, job: &Job) {
         self.tell("storage", self.sweep().await);
         for mounted in &self.mounted {
-            self.tell_of_index(mounted.index.maintain(&self.bucket(mounted)).await);
+            Self::tell_of_index(mounted.index.maintain(&self.bucket(mounted)).await);
             let report = mounted.protocol.maintain(&self.cx(mounted), job).await;
             self.tell(mounted.name.as_str(), report);
         }
@@ -153,7 +153,7 @@ impl Upkeep {
         Ok(report)
     }
 
-    fn tell_of_index(&self, done: Result<Option<Reconciled>>) {
+    fn tell_of_index(done: Result<Option<Reconciled>>) {
         match done {
             Ok(None | Some(Reconciled { entered: 0, removed: 0, .. })) => {}
             Ok(Some(done)) => {
@@ -201,11 +201,9 @@ impl Upkeep {
     /// 409 while another process is at it; storage faults. What was removed by then stays removed.
     pub(super) async fn collect(&self, dry_run: bool, progress: Progress) -> Result<Garbage> {
         let began = Instant::now();
-        self.flush().await;
-        let lease = match dry_run {
-            true => None,
-            false => Some(self.leases.take(LEASE, self.leases.patience()).await?),
-        };
+        self.flush(true).await;
+        let lease =
+            if dry_run { None } else { Some(self.leases.take(LEASE, self.leases.patience()).await?) };
         let job = Job { dry_run, lease, progress };
         let protocols = self.collect_all(&job).await;
         if let Some(lease) = job.lease {
@@ -238,7 +236,7 @@ async fn run(upkeep: Weak<Upkeep>, config: MaintenanceConfig) {
         let wait = FLUSH.min(next.saturating_duration_since(Instant::now()));
         sleep(if config.enabled { wait } else { FLUSH }).await;
         let Some(upkeep) = upkeep.upgrade() else { return };
-        upkeep.flush().await;
+        upkeep.flush(false).await;
         if !config.enabled || Instant::now() < next {
             continue;
         }

@@ -15,7 +15,7 @@ use crate::core::error::{Error, Result};
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long an idle connection is kept.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 /// What is read of an answer that is only looked at for its status.
 const GLANCE: usize = 16 << 10;
 

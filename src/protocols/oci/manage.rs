@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::super::prelude::*;
-use super::manifests;
+use super::manifests::{self, Stored};
 use super::model::Manifest;
 use super::name::{self, Name, Reference};
 use super::tags::TagList;
@@ -41,6 +41,25 @@ async fn delete_tag(call: &Call<'_>, name: &Name, tag: &str) -> Result<()> {
     change_tags(call, name, tag, &digest, move |list| list.remove(&gone)).await
 }
 
+/// Takes those of the tags away that still name what they are said to; answers which.
+pub(super) async fn untag(call: &Call<'_>, name: &Name, tags: Vec<(String, Digest)>) -> Result<Vec<String>> {
+    let label = tags.iter().map(|(tag, _)| tag.as_str()).collect::<Vec<_>>().join(",");
+    let change = move |list: &mut TagList| {
+        let still = tags.iter().filter(|(tag, digest)| list.get(tag) == Some(digest));
+        let gone: Vec<String> = still.map(|(tag, _)| tag.clone()).collect();
+        for tag in &gone {
+            list.remove(tag);
+        }
+        Ok(if gone.is_empty() { Edit::Unchanged(gone) } else { Edit::Changed(gone) })
+    };
+    let info = ObjectInfo::of(name.as_str()).version(label);
+    let gone = call.cx.objects.update::<TagList, _, _>(&keys::tags(name)?, &info, change).await?;
+    if !gone.is_empty() {
+        inventory::record(call.cx, name, "delete", &gone).await;
+    }
+    Ok(gone)
+}
+
 async fn change_tags(
     call: &Call<'_>,
     name: &Name,
@@ -62,6 +81,23 @@ async fn delete_by_digest(call: &Call<'_>, name: &Name, digest: &Digest) -> Resu
     if let Some(by) = call.referenced_by(name, digest).await? {
         return Err(error::still_referenced("the manifest", &by));
     }
+    remove(call, name, digest, &stored).await
+}
+
+/// Removes a manifest that nothing needs, if it is there: what names it first, then the thing.
+pub(super) async fn remove_manifest(call: &Call<'_>, name: &Name, digest: &Digest) -> Result<()> {
+    call.oci.known.manifests.invalidate(&(name.clone(), digest.clone()));
+    match call.manifest(name, digest, false).await? {
+        Some(stored) => {
+            remove(call, name, digest, &stored).await?;
+            inventory::record(call.cx, name, "delete", &[digest.to_string()]).await;
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+async fn remove(call: &Call<'_>, name: &Name, digest: &Digest, stored: &Stored) -> Result<()> {
     let gone = digest.clone();
     if call.cx.objects.document_revalidated::<TagList>(&keys::tags(name)?).await?.is_some() {
         change_tags(call, name, &digest.to_string(), digest, move |list| list.remove_digest(&gone)).await?;

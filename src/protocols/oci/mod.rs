@@ -34,8 +34,10 @@ mod model;
 mod name;
 mod openings;
 mod publish;
+mod pulls;
 mod read;
 mod referrers;
+mod retention;
 mod routes;
 mod search;
 mod session;
@@ -68,6 +70,7 @@ pub fn build(settings: Settings) -> Box<dyn Protocol> {
         known: links::Known::new(settings.limits.cache),
         openings: openings::Openings::new(settings.limits.open_uploads),
         awareness: Arc::default(),
+        gathered: pulls::Gathered::default(),
         redirect: settings.redirect_downloads,
         base: Segments::parse(&settings.config.base_path).unwrap_or_default(),
         tokens: settings.auth.oci_tokens,
@@ -89,6 +92,7 @@ struct Oci {
     known: links::Known,
     openings: openings::Openings,
     awareness: Arc<gc::Awareness>,
+    gathered: pulls::Gathered,
 }
 
 /// One request of this protocol: what handlers need.
@@ -116,6 +120,10 @@ impl Protocol for Oci {
         let (identity, basic) = login::identify(cx, &request);
         let call = Call { oci: self, cx, site, identity, basic };
         routes::dispatch(&call, &rest, request).await
+    }
+
+    async fn flush(&self, cx: &Cx, all: bool) -> Result<()> {
+        Call::own(self, cx).flush_pulls(all).await
     }
 
     async fn maintain(&self, cx: &Cx, job: &Job) -> Result<Report> {

@@ -56,6 +56,15 @@ pub(super) async fn put_manifest(
     let size = pushed.bytes.len() as u64;
     call.put_referrer(name, &pushed.manifest, &pushed.digest, size).await?;
     set_tags(call, name, &tags, &pushed, &request).await?;
+    while call.manifest_went(&pushed.digest).await? {
+        store(call, name, &reference, &pushed).await?;
+        call.put_referrer(name, &pushed.manifest, &pushed.digest, size).await?;
+        set_tags(call, name, &tags, &pushed, &request).await?;
+        if call.cx.objects.stat(&keys::manifest(name, &pushed.digest)?).await?.is_some() {
+            break;
+        }
+    }
+    check_children(call, name, &pushed.manifest).await?;
     let text = pushed.digest.to_string();
     let about = if tags.is_empty() { std::slice::from_ref(&text) } else { tags.as_slice() };
     inventory::record(call.cx, name, "push", about).await;
@@ -204,6 +213,24 @@ async fn present<'a>(
     }
     let manifest = call.manifest(name, &one.digest, false).await?;
     Ok((one, manifest.map(|stored| stored.bytes.len() as u64)))
+}
+
+/// A child of an index that a rule took while the index was pushed has to be pushed again. Others may be absent, as always.
+async fn check_children(call: &Call<'_>, name: &Name, manifest: &Manifest) -> Result<()> {
+    for child in &manifest.children {
+        // Not from memory: this process may have seen it a moment before it went.
+        if call.manifest_went(&child.digest).await?
+            && call.cx.objects.stat(&keys::manifest(name, &child.digest)?).await?.is_none()
+        {
+            call.oci.known.manifests.invalidate(&(name.clone(), child.digest.clone()));
+            return Err(Error::invalid(
+                "a manifest that this index lists went while it was pushed; push that first",
+            )
+            .with_code("MANIFEST_BLOB_UNKNOWN")
+            .with_detail(json!([{ "digest": child.digest.to_string() }])));
+        }
+    }
+    Ok(())
 }
 
 async fn store(call: &Call<'_>, name: &Name, reference: &Reference, pushed: &Pushed) -> Result<()> {

@@ -17,7 +17,12 @@ pub(super) const UNRESERVED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// `GET /v2/<name>/manifests/<reference>`: the exact bytes, whatever `Accept` says. Converting would change the digest.
-pub(super) async fn get_manifest(call: &Call<'_>, name: &Name, reference: &str) -> Result<Response> {
+pub(super) async fn get_manifest(
+    call: &Call<'_>,
+    name: &Name,
+    reference: &str,
+    request: &Request,
+) -> Result<Response> {
     call.authorize(name, Action::Pull).await?;
     let (digest, tagged) = match Reference::parse(reference) {
         Ok(Reference::Digest(digest)) => (digest, false),
@@ -31,6 +36,10 @@ pub(super) async fn get_manifest(call: &Call<'_>, name: &Name, reference: &str) 
     };
     let stored =
         call.manifest(name, &digest, tagged).await?.ok_or_else(|| error::manifest_unknown(&digest))?;
+    // Who only looks whether a tag has moved does not use what it names.
+    if !(request.is_head() && tagged) {
+        call.note_pull(name, &digest, tagged.then_some(reference));
+    }
     let text = digest.to_string();
     let cache = if tagged { "no-cache, no-transform" } else { call.immutable(name) };
     Ok(Response::ok("application/json", stored.bytes.clone())

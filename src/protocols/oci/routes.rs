@@ -27,7 +27,7 @@ pub(super) async fn dispatch(call: &Call<'_>, path: &Segments, request: Request)
         }
 
         ("GET", [name @ .., "manifests", reference]) => {
-            read::get_manifest(call, &repo(name)?, reference).await
+            read::get_manifest(call, &repo(name)?, reference, &request).await
         }
         ("PUT", [name @ .., "manifests", reference]) => {
             publish::put_manifest(call, &repo(name)?, reference, request).await

@@ -10,6 +10,7 @@ mod lists;
 mod manifests;
 mod paths;
 mod policies;
+mod retention;
 mod sharing;
 mod uploads;
 

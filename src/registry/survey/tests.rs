@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::core::digest::{Algorithm, Digest};
-use crate::protocols::check::Check;
+use crate::maintenance::Progress;
 use crate::storage::{Key, PutOptions};
 use crate::testing::{TestRegistry, TestRequest};
 
@@ -51,12 +51,10 @@ fn push_manifest() -> TestRequest {
 
 /// What is wrong, as `key: problem`.
 async fn problems(registry: &TestRegistry, shallow: bool) -> Vec<String> {
-    let check = Check::new(shallow);
-    registry.registry.verify(&check).await.unwrap();
-    let findings = check.findings();
-    assert_eq!(check.progress().problems, findings.len() as u64);
-    assert_eq!(check.progress().names, 2);
-    let mut list: Vec<String> = findings.iter().map(|one| format!("{}: {}", one.key, one.problem)).collect();
+    let checked = registry.registry.verify(shallow, Progress::default()).await.unwrap();
+    assert_eq!((checked.names, checked.problems), (2, checked.findings.len() as u64));
+    let mut list: Vec<String> =
+        checked.findings.iter().map(|one| format!("{}: {}", one.key, one.problem)).collect();
     list.sort();
     list
 }
@@ -140,7 +138,18 @@ async fn an_index_that_is_wrong_is_made_anew() {
         answer["total"].as_u64().unwrap()
     };
     assert_eq!(found().await, 1);
-    let mut told = 0;
-    registry.registry.rebuild_index(|names| told = names).await.unwrap();
-    assert_eq!((found().await, told), (0, 2), "the folder, and the repository");
+    let names = registry.registry.rebuild_index(&Progress::default()).await.unwrap();
+    assert_eq!((found().await, names), (0, 2), "the folder, and the repository");
+}
+
+#[tokio::test]
+async fn a_feed_is_read_event_by_event() {
+    let registry = filled().await;
+    let events = registry.registry.events("oci", 0).await.unwrap();
+    let told: Vec<_> = events.events.iter().map(|one| (one.event.as_str(), one.version.as_deref())).collect();
+    assert_eq!(told, [("create", None), ("push", Some("v1"))]);
+    assert_eq!((events.last, events.gap), (2, false));
+    let rest = registry.registry.events("oci", 1).await.unwrap();
+    assert_eq!((rest.events.len(), rest.events[0].actor.as_deref()), (1, Some("admin")));
+    assert_eq!(registry.registry.events("cargo", 0).await.unwrap_err().status(), 404);
 }

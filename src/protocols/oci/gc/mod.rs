@@ -9,16 +9,18 @@
 //!   has not read depends on links that are younger than the grace, measured by the store's own clock at the beginning of the collection.
 //! - Whoever writes a link asks afterwards whether a collection is under way, on knowledge a second old at most. If not, the collection begins to remove
 //!   long after that, and lists the link. If so, the digest is taken off the list by compare-and-swap, and either stays or is seen to go.
+//! - Tags and manifests that a rule takes ([`policies`]) go first, by the same way of asking.
 //! - A blob goes only if no repository links it and no manifest anywhere references it: also not in a repository that was filled by another program
 //!   and has no links yet.
 
 mod condemned;
 mod join;
 mod marks;
+mod policies;
 mod settle;
 mod sweep;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -113,7 +115,8 @@ impl<'a> Collection<'a> {
         if !self.job.dry_run {
             self.clear_up().await?;
         }
-        let mut marks = Marks::new(HashSet::new());
+        let skipped = self.policies().await?;
+        let mut marks = Marks::new(skipped);
         marks.collect(&self.call.cx.objects, self.job).await?;
         self.report.examine("manifests", marks.manifests);
         for (name, digest) in &marks.unsure {

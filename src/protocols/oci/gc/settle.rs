@@ -156,8 +156,8 @@ impl Call<'_> {
         Ok(true)
     }
 
-    /// For manifests that a policy may be about to remove: the same as for blobs, once they are stored. `true`: one was removed meanwhile.
-    pub(in super::super) async fn settle_manifest(&self, digest: &Digest) -> Result<bool> {
+    /// For a manifest that a rule may be about to take, once what names it is stored. `true`: it was removed meanwhile.
+    pub(in super::super) async fn manifest_went(&self, digest: &Digest) -> Result<bool> {
         let policies = !self.oci.config.retention.is_empty()
             || self.oci.config.gc.untagged == crate::config::Untagged::Delete;
         let guard = self.guard();

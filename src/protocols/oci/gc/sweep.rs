@@ -18,7 +18,7 @@ use super::marks::Marks;
 /// Digests that are removed between two looks at the lease.
 const BATCH: usize = 200;
 /// For so long after they were declared to be going, digests are removed; a process that was asleep meanwhile leaves the rest.
-const WINDOW: Duration = Duration::from_secs(15);
+pub(super) const WINDOW: Duration = Duration::from_secs(15);
 /// How long one deletion may take before nobody waits for it.
 const ONE: Duration = Duration::from_secs(30);
 
@@ -64,7 +64,7 @@ impl Collection<'_> {
         }
     }
 
-    async fn put_on_list(&self, shard: Option<&Shard>, digests: Vec<String>) -> Result<u64> {
+    pub(super) async fn put_on_list(&self, shard: Option<&Shard>, digests: Vec<String>) -> Result<u64> {
         let Some(shard) = shard.filter(|_| !digests.is_empty()) else { return Ok(0) };
         let (by, now, count) = (self.id.clone(), self.call.cx.clock.now(), digests.len() as u64);
         let change = move |list: &mut Condemned| {

@@ -1,0 +1,69 @@
+//! Long work on a whole registry, as `registry.gc()`, `verify()`, `stats()` and `events()` run it.
+
+use std::sync::Arc;
+
+use napi::Env;
+use napi::bindgen_prelude::PromiseRaw;
+use napi_derive::napi;
+use parking_lot::Mutex;
+
+use super::error::Out;
+use super::runtime::promise;
+use crate::core::error::{Error, Result};
+use crate::maintenance::Progress;
+use crate::registry::Registry;
+
+/// What is to be done.
+pub(super) enum Work {
+    Collect { dry_run: bool },
+    Verify { shallow: bool, rebuild_index: bool },
+    Stats,
+    Events { protocol: String, since: u64 },
+}
+
+/// Work that was asked for; it holds the registry only until it has run.
+#[napi]
+pub struct NativeOperation {
+    work: Mutex<Option<(Arc<Registry>, Work)>>,
+    progress: Progress,
+}
+
+impl NativeOperation {
+    pub(super) fn new(registry: Arc<Registry>, work: Work) -> Self {
+        Self { work: Mutex::new(Some((registry, work))), progress: Progress::default() }
+    }
+}
+
+#[napi]
+impl NativeOperation {
+    /// Does it. Answers the report as JSON.
+    #[napi(catch_unwind)]
+    pub fn run<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Out<String>>> {
+        let (work, progress) = (self.work.lock().take(), self.progress.clone());
+        promise(env, async move {
+            let (registry, work) = work.ok_or_else(|| Error::internal("an operation runs once"))?;
+            match work {
+                Work::Collect { dry_run } => json(&registry.collect_garbage(dry_run, progress).await?),
+                Work::Verify { shallow, rebuild_index } => {
+                    if rebuild_index {
+                        registry.rebuild_index(&progress).await?;
+                    }
+                    json(&registry.verify(shallow, progress).await?)
+                }
+                Work::Stats => json(&registry.stats().await?),
+                Work::Events { protocol, since } => json(&registry.events(&protocol, since).await?),
+            }
+        })
+    }
+
+    /// How far it is, as JSON.
+    #[napi(catch_unwind)]
+    pub fn standing(&self) -> Out<String> {
+        Out(json(&self.progress.standing()))
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string(value)
+        .map_err(|error| Error::internal("a report does not serialise").with_source(error))
+}
