@@ -108,7 +108,7 @@ impl Collection<'_> {
         let Some(facets) = self.look(&name).await? else { return Ok(None) };
         let config = &self.call.oci.config;
         let now = self.call.cx.clock.now();
-        let facts: Vec<Facts> = facets
+        let tagged: Vec<Facts> = facets
             .tags
             .iter()
             .filter_map(|(tag, digest)| {
@@ -116,7 +116,7 @@ impl Collection<'_> {
                 Some(Facts { tag: tag.clone(), pushed, pulled: facets.pulls.tags.get(tag).copied() })
             })
             .collect();
-        let decided = decide(&config.retention, &config.immutable_tags, &name, &facts, now);
+        let decided = decide(&config.retention, &config.immutable_tags, &name, &tagged, now);
         let mut tags: Vec<_> = decided
             .into_iter()
             .filter_map(|(tag, reason)| Some((tag.clone(), facets.tags.get(&tag)?.clone(), reason)))
@@ -310,6 +310,7 @@ impl Collection<'_> {
     /// Removes one manifest unless somebody objects.
     async fn remove_manifest(&mut self, name: &Name, digest: &Digest) -> Result<bool> {
         self.step().await?;
+        self.removing = true;
         let began = Instant::now();
         let (objects, key) = (&self.call.cx.objects, keys::condemned(&Shard::of(digest))?);
         let (text, by, now) = (digest.to_string(), self.id.clone(), self.call.cx.clock.now());
