@@ -661,6 +661,38 @@ export interface IVerifyReport {
   findings: { protocol: TRegistryProtocol; name: string; key: string; problem: string }[];
 }
 
+export interface IImportOptions {
+  protocol: 'npm' | 'oci';
+  /** URL of a registry; npm: also the storage folder of a verdaccio. */
+  from: string;
+  /** Only these packages or repositories; all without it. */
+  names?: string[];
+  /** npm: what the source is asked with. */
+  token?: string;
+  /** OCI: who asks the source. */
+  username?: string;
+  password?: string;
+  /** Who imports; `import` by default. */
+  as?: string;
+  /** Called now and then with how far it is. */
+  onProgress?: (standing: IProgress) => void;
+}
+
+export interface IImportReport {
+  /** Packages or repositories. */
+  names: number;
+  /** Versions or manifests that are new here. */
+  imported: number;
+  /** Versions or blobs that were here already. */
+  present: number;
+  /** npm: versions of which the source has no tarball. */
+  missing?: number;
+  /** OCI: bytes of blobs. */
+  bytes?: number;
+  /** What could not be imported, and why. */
+  problems: { name: string; version?: string; problem: string }[];
+}
+
 export interface IAmount {
   objects: number;
   bytes: number;
@@ -736,6 +768,11 @@ export declare class SmartRegistry {
   gc(options?: IGcOptions): Promise<IGcReport>;
   /** Looks whether all that metadata names is there and is what it should be, while this and other processes serve. */
   verify(options?: IVerifyOptions): Promise<IVerifyReport>;
+  /**
+   * Takes over what another registry has, content byte for byte, with times, tags and owners. What is here already stays, so it can be run again. The
+   * same name with other content is a problem that is reported.
+   */
+  import(options: IImportOptions): Promise<IImportReport>;
   /** Counts what there is: one request to the store for each thousand objects. */
   stats(): Promise<IRegistryStats>;
   /**

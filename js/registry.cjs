@@ -13,9 +13,17 @@ const { registryStorage } = require('./storage.cjs');
 const { extensions } = require('./callbacks.cjs');
 const { listen } = require('./server.cjs');
 const { protocolClasses, make } = require('./protocols.cjs');
+const { importNpm } = require('./import/npm.cjs');
+const { importOci } = require('./import/oci.cjs');
 
 /** How often it is said how far a long piece of work is, in milliseconds. */
 const PROGRESS_EVERY = 200;
+
+/** What can take over from elsewhere. */
+const importers = { npm: importNpm, oci: importOci };
+
+/** How long a token lives with which an import writes. */
+const IMPORT_SECONDS = 7 * 86_400;
 
 /** @param {any} native a response of the binding */
 function response(native) {
@@ -148,6 +156,27 @@ class SmartRegistry {
     this.#assertReady();
     const { verify } = SmartRegistry.prototype;
     return this.#run(call(() => this.#native.verification(Boolean(shallow), Boolean(rebuildIndex)), verify), onProgress, verify);
+  }
+
+  /**
+   * Takes over what another registry has: packages from an npm registry or the folder of a verdaccio, repositories from an OCI registry.
+   *
+   * @param {any} options an `IImportOptions`
+   */
+  async import({ protocol, from, names, token, username, password, as = 'import', onProgress } = {}) {
+    this.#assertReady();
+    if (typeof from !== 'string' || from === '') throw new RegistryError('`from` says what to import: a URL or a folder', { code: 'INVALID_OPTION', status: 400 });
+    const mounted = this.getRegistry(protocol);
+    if (!mounted || !(protocol in importers)) throw new RegistryError(`nothing can be imported into ${protocol}: there is npm and oci, where they are enabled`, { code: 'INVALID_OPTION', status: 400 });
+    const auth = this.getAuthManager();
+    const own = protocol === 'oci' ? await auth.createOciToken(as, ['oci:repository:*:*'], IMPORT_SECONDS) : await auth.createToken(as, protocol);
+    const adopt = (name, document) => this.#run(call(() => this.#native.adoption(protocol, name, document), this.import), undefined, this.import);
+    try {
+      const headers = { authorization: `Bearer ${own}` };
+      return await importers[protocol](this, { from, names, token, username, password, own: { headers, base: mounted.getBasePath() }, adopt, onProgress });
+    } finally {
+      await auth.revokeToken(own).catch(() => {});
+    }
   }
 
   /** Counts what there is, by protocol. */

@@ -131,6 +131,16 @@ try {
 } catch (error) {
   if (error instanceof RegistryError) [error.code, error.option, error.status];
 }
+const cleaned: SmartRegistry = new SmartRegistry({
+  ...config,
+  maintenance: { enabled: false },
+  oci: { enabled: true, gc: { untagged: 'delete', untaggedAgeMs: 1000 }, retention: [{ tags: ['v*'], keepLastPushed: 5, keepPulledDays: 30 }] },
+});
+// @ts-expect-error there is no such rule
+new SmartRegistry({ ...config, oci: { enabled: true, retention: [{ keepLast: 1 }] } });
+const { protocols, dryRun } = await cleaned.gc({ dryRun: true, onProgress: ({ phase, done, total }) => void [phase, done, total] });
+const freed: number = protocols.oci?.bytes ?? 0;
+void [freed, dryRun, protocols.oci?.details.map(({ kind, name, reason }) => `${kind} ${name}: ${reason}`)];
 new CircuitBreaker('a', { circuitBreakerThreshold: 1 }).canRequest();
 new UpstreamCache({ enabled: true }).get('x')?.stale;
 isReadableStream(response.body) && response.body.locked;

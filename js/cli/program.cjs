@@ -6,6 +6,7 @@ const { version } = require('../../package.json');
 const { serve } = require('./serve.cjs');
 const { addUser, createToken, listTokens, revokeToken } = require('./users.cjs');
 const { gc } = require('./gc.cjs');
+const { importNpm, importOci } = require('./import.cjs');
 const { stats, verify } = require('./verify.cjs');
 const { UserError, DEFAULT_DATA, PROTOCOLS } = require('./config.cjs');
 
@@ -62,7 +63,22 @@ function program() {
     .action(verify);
   withData(root.command('stats').description('count packages, repositories, objects and bytes')).option('--json', 'as JSON').action(stats);
 
-  for (const group of [user, token]) group.exitOverride();
+  const imports = root.command('import').description('take over what another registry has; can be run again');
+  withData(imports.command('npm').description('packages of an npm registry, or of the storage folder of a verdaccio').argument('<url-or-folder>'))
+    .option('--package <name>', 'only this one; may be repeated (default: all)', collect)
+    .option('--token-stdin', "read the source's token from stdin")
+    .option('--as <user>', 'who imports, for owners that the source does not name', 'import')
+    .option('--json', 'as JSON')
+    .action(importNpm);
+  withData(imports.command('oci').description('repositories of an OCI registry').argument('<url>'))
+    .option('--repository <name>', 'only this one; may be repeated (default: all in the catalog)', collect)
+    .option('--username <name>', 'who asks the source')
+    .option('--password-stdin', 'read the password from stdin')
+    .option('--as <user>', 'who imports', 'import')
+    .option('--json', 'as JSON')
+    .action(importOci);
+
+  for (const group of [user, token, imports]) group.exitOverride();
   return root;
 }
 

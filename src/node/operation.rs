@@ -1,4 +1,4 @@
-//! Long work on a whole registry, as `registry.gc()`, `verify()`, `stats()` and `events()` run it.
+//! Work that no request asks for, as `registry.gc()`, `verify()`, `stats()`, `events()` and `import()` run it.
 
 use std::sync::Arc;
 
@@ -19,6 +19,7 @@ pub(super) enum Work {
     Verify { shallow: bool, rebuild_index: bool },
     Stats,
     Events { protocol: String, since: u64 },
+    Adopt { protocol: String, name: String, document: String },
 }
 
 /// Work that was asked for; it holds the registry only until it has run.
@@ -51,6 +52,9 @@ impl NativeOperation {
                     json(&registry.verify(shallow, progress).await?)
                 }
                 Work::Stats => json(&registry.stats().await?),
+                Work::Adopt { protocol, name, document } => {
+                    json(&registry.adopt(&protocol, &name, document.into()).await?)
+                }
                 Work::Events { protocol, since } => json(&registry.events(&protocol, since).await?),
             }
         })

@@ -193,6 +193,12 @@ impl NativeRegistry {
         self.operation(Work::Stats)
     }
 
+    /// A takeover of what another registry's document says, to be run once.
+    #[napi(catch_unwind)]
+    pub fn adoption(&self, protocol: String, name: String, document: String) -> Out<NativeOperation> {
+        self.operation(Work::Adopt { protocol, name, document })
+    }
+
     /// A read of a protocol's feed after `since`, to be run once.
     #[napi(catch_unwind)]
     pub fn events(&self, protocol: String, since: i64) -> Out<NativeOperation> {

@@ -9,6 +9,7 @@ pub mod files;
 pub mod prelude;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use crate::config::{AuthConfig, Limits, ProtocolConfig};
 use crate::core::error::{Error, Result};
@@ -54,6 +55,12 @@ pub trait Protocol: Send + Sync + 'static {
 
     /// What the index says of a name, as the bucket has it now; `None` if nothing is there.
     async fn describe(&self, cx: &Cx, name: &str) -> Result<Option<Change>>;
+
+    /// Takes over from another registry's document of `name`, the versions of which have been published here again, what that could not: when
+    /// they came, tags, owners.
+    async fn adopt(&self, _cx: &Cx, _name: &str, _document: &Bytes) -> Result<()> {
+        Ok(())
+    }
 
     /// Goes through all that is stored, and tells `check` what is missing or damaged.
     async fn verify(&self, cx: &Cx, check: &Check) -> Result<()>;

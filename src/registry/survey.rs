@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use serde::Serialize;
 
-use super::Registry;
+use super::{Mounted, Registry};
 use crate::core::error::{Error, Result};
 use crate::index::{Entry, rebuild};
 use crate::maintenance::Progress;
@@ -124,13 +125,27 @@ impl Registry {
     /// # Errors
     /// There is no such protocol, or it is not enabled.
     pub async fn events(&self, protocol: &str, since: u64) -> Result<Events> {
-        let mounted = self.mounted.iter().find(|mounted| mounted.name.as_str() == protocol);
-        let mounted =
-            mounted.ok_or_else(|| Error::not_found(format!("the protocol `{protocol}` is not enabled")))?;
+        let mounted = self.enabled(protocol)?;
         let (entries, gap) = mounted.index.events(since).await?;
         let events: Vec<Event> = entries.iter().map(|entry| Event::of(entry)).collect();
         let last = events.last().map_or(since, |event| event.serial);
         Ok(Events { events, last, gap })
+    }
+
+    /// Takes over from another registry's document what publishing its content again could not; see [`crate::protocols::Protocol::adopt`].
+    ///
+    /// # Errors
+    /// The protocol is not enabled, nothing is there under that name, or the document is no good.
+    pub async fn adopt(&self, protocol: &str, name: &str, document: Bytes) -> Result<()> {
+        let mounted = self.enabled(protocol)?;
+        mounted.protocol.adopt(&self.upkeep.cx(mounted), name, &document).await
+    }
+
+    fn enabled(&self, protocol: &str) -> Result<&Mounted> {
+        let mounted = self.mounted.iter().find(|mounted| mounted.name.as_str() == protocol);
+        mounted
+            .map(AsRef::as_ref)
+            .ok_or_else(|| Error::not_found(format!("the protocol `{protocol}` is not enabled")))
     }
 
     /// Counts what there is. Lists the whole bucket: as many requests as there are thousands of objects.

@@ -202,8 +202,7 @@ impl Upkeep {
     pub(super) async fn collect(&self, dry_run: bool, progress: Progress) -> Result<Garbage> {
         let began = Instant::now();
         self.flush(true).await;
-        let lease =
-            if dry_run { None } else { Some(self.leases.take(LEASE, self.leases.patience()).await?) };
+        let lease = if dry_run { None } else { Some(self.leases.take(LEASE, self.leases.patience()).await?) };
         let job = Job { dry_run, lease, progress };
         let protocols = self.collect_all(&job).await;
         if let Some(lease) = job.lease {

@@ -311,6 +311,40 @@ pub(crate) fn star(packument: &mut Packument, user: &str, on: bool, now: Timesta
     Edit::Changed(())
 }
 
+/// Takes over from the document of another registry what publishing its versions again could not: when they came, tags, owners, stars.
+/// Versions that only the other has stay there.
+pub(crate) fn adopt(packument: &mut Packument, source: &Packument, now: Timestamp) -> Edit<()> {
+    let mut after = packument.clone();
+    let moment = |text: &String| Timestamp::parse_rfc3339(text).map(Timestamp::rfc3339);
+    for release in &packument.releases {
+        let version = release.version.as_ref();
+        after.time.extend(source.time.get(version).and_then(moment).map(|time| (version.to_owned(), time)));
+    }
+    let created = source.time.get("created").and_then(moment);
+    let first = created.iter().chain(after.time.get("created")).min().cloned();
+    after.time.extend(first.map(|first| ("created".to_owned(), first)));
+    for (tag, version) in &source.tags {
+        if name::check_tag(tag).is_ok() && packument.release(version).is_some() {
+            after.tags.insert(tag.clone(), version.clone());
+        }
+    }
+    if !source.maintainers.is_empty() {
+        after.maintainers.clone_from(&source.maintainers);
+    }
+    after.users.extend(source.users.clone());
+    if let Some(latest) = after.tags.get("latest").cloned()
+        && source.tags.get("latest") == Some(&latest)
+    {
+        after.set_readme(&latest, source.readme.as_deref());
+    }
+    if after == *packument {
+        return Edit::Unchanged(());
+    }
+    *packument = after;
+    packument.touch(now, &[b"adopt"]);
+    Edit::Changed(())
+}
+
 /// Replaces the owners.
 pub(crate) fn set_maintainers(
     packument: &mut Packument,

@@ -352,6 +352,16 @@ pub(crate) async fn remove_tag(cx: &Cx, name: &PackageName, tag: &str) -> Result
     Ok(ok(StatusCode::OK))
 }
 
+/// Takes over what publishing the versions of another registry's package again could not: see [`edit::adopt`].
+pub(crate) async fn adopt(npm: &Npm, cx: &Cx, name: &PackageName, document: &Bytes) -> Result<()> {
+    if document.len() as u64 > npm.limits.packument {
+        return Err(Error::too_large("packument", npm.limits.packument));
+    }
+    json::check(document)?;
+    let (source, now) = (Packument::parse(document)?, cx.clock.now());
+    change(cx, name, Event::new("import"), move |packument| Ok(edit::adopt(packument, &source, now))).await
+}
+
 /// `GET /-/package/{pkg}/visibility`
 pub(crate) async fn get_visibility(cx: &Cx, name: &PackageName) -> Result<Response> {
     let loaded = read::load(cx, name, false).await?;

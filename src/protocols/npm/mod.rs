@@ -131,6 +131,10 @@ impl Protocol for Npm {
         inventory::look(cx, name).await
     }
 
+    async fn adopt(&self, cx: &Cx, name: &str, document: &Bytes) -> Result<()> {
+        manage::adopt(self, cx, &name::PackageName::parse(name)?, document).await
+    }
+
     async fn verify(&self, cx: &Cx, check: &Check) -> Result<()> {
         verify::verify(cx, check).await
     }

@@ -118,13 +118,11 @@ impl Call<'_> {
         };
         let modified = Some(meta.modified);
         let size = serde_json::from_slice::<Value>(&bytes).ok().and_then(|link| link.get("size")?.as_u64());
-        match size {
-            Some(size) => Ok(Some(Link { size, modified })),
-            None => {
-                let blob = self.cx.objects.stat(&keys::blob(digest)?).await?;
-                Ok(blob.map(|meta| Link { size: meta.size, modified }))
-            }
+        if let Some(size) = size {
+            return Ok(Some(Link { size, modified }));
         }
+        let blob = self.cx.objects.stat(&keys::blob(digest)?).await?;
+        Ok(blob.map(|meta| Link { size: meta.size, modified }))
     }
 
     /// A small object of ours, whole.

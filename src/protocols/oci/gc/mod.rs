@@ -52,6 +52,8 @@ pub(super) struct Collection<'a> {
     said: Instant,
     /// What was written after this moment of the store's clock is none of its business.
     deadline: Timestamp,
+    /// Whether anything may be gone.
+    removing: bool,
     pub(super) report: Report,
 }
 
@@ -80,6 +82,7 @@ impl<'a> Collection<'a> {
             id: id::uuid(),
             said: Instant::now(),
             deadline: Timestamp::default(),
+            removing: false,
             report: Report::default(),
         };
         let grace = Duration::from_millis(call.oci.config.gc.grace_ms);
@@ -137,8 +140,6 @@ impl<'a> Collection<'a> {
         if condemned > 0 && !self.job.dry_run {
             self.wait("waiting for objections").await?;
             self.remove(&marks).await?;
-            // Until now a push that did not know of this collection may not have looked.
-            self.wait("waiting for pushes").await?;
         }
         Ok(())
     }
@@ -153,6 +154,11 @@ impl<'a> Collection<'a> {
     async fn end(&mut self, finished: bool) -> Result<()> {
         if self.job.dry_run {
             return Ok(());
+        }
+        if self.removing {
+            // A push that has seen what is gone now may not have looked at the list yet.
+            self.job.at("waiting for pushes", 0, None);
+            sleep(SETTLE).await;
         }
         let by = self.id.clone();
         self.each_list(move |list| list.clear(&by)).await?;

@@ -119,7 +119,7 @@ impl Collection<'_> {
         let Some(repository) = self.look(&name).await? else { return Ok(None) };
         let config = &self.call.oci.config;
         let now = self.call.cx.clock.now();
-        let facts: Vec<Facts> = repository
+        let tagged: Vec<Facts> = repository
             .tags
             .iter()
             .filter_map(|(tag, digest)| {
@@ -127,7 +127,7 @@ impl Collection<'_> {
                 Some(Facts { tag: tag.clone(), pushed, pulled: repository.pulls.tags.get(tag).copied() })
             })
             .collect();
-        let decided = decide(&config.retention, &config.immutable_tags, &name, &facts, now);
+        let decided = decide(&config.retention, &config.immutable_tags, &name, &tagged, now);
         let mut tags: Vec<_> = decided
             .into_iter()
             .filter_map(|(tag, reason)| Some((tag.clone(), repository.tags.get(&tag)?.clone(), reason)))
@@ -323,6 +323,7 @@ impl Collection<'_> {
     /// Removes one manifest unless somebody objects.
     async fn remove_manifest(&mut self, name: &Name, digest: &Digest) -> Result<bool> {
         self.step().await?;
+        self.removing = true;
         let began = Instant::now();
         let (objects, key) = (&self.call.cx.objects, keys::condemned(&Shard::of(digest))?);
         let (text, by, now) = (digest.to_string(), self.id.clone(), self.call.cx.clock.now());

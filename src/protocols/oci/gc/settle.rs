@@ -145,9 +145,15 @@ impl Call<'_> {
         if !gone && known.elapsed() < TRUST {
             return Ok(true);
         }
-        if self.cx.objects.stat(&keys::blob(digest)?).await?.is_none() {
+        let blob = keys::blob(digest)?;
+        if self.cx.objects.stat(&blob).await?.is_none() {
             self.unlink(name, digest).await?;
-            return Ok(false);
+            if self.cx.objects.stat(&blob).await?.is_none() {
+                return Ok(false);
+            }
+            // Somebody has uploaded it meanwhile, and the link that we took back may have been theirs.
+            self.write_link(name, digest, size).await?;
+            return Ok(true);
         }
         if gone {
             // Our link may have gone with what was removed. The blob is somebody's who came later, or was kept.

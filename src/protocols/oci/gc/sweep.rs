@@ -123,6 +123,7 @@ impl Collection<'_> {
             return Ok(());
         }
         self.step().await?;
+        self.removing = true;
         let began = Instant::now();
         let (by, now, digests) =
             (self.id.clone(), self.call.cx.clock.now(), batch.keys().cloned().collect::<Vec<_>>());
@@ -199,6 +200,7 @@ impl Collection<'_> {
                 self.step().await?;
                 self.unlink_if_gone(&digest).await?;
             }
+            self.removing |= !stuck.is_empty();
             // A push that sees this looks what is left, and mends its link.
             let by = self.id.clone();
             let change = move |list: &mut Condemned| {

@@ -10,7 +10,7 @@ use crate::storage::faulty::{Fault, Faulty};
 
 const DAY: Duration = GRACE;
 
-fn config(oci: Value) -> Value {
+fn config(oci: &Value) -> Value {
     let mut config = eager();
     config["oci"] = json!({ "enabled": true, "basePath": "/oci" });
     for (name, value) in oci.as_object().unwrap() {
@@ -20,7 +20,7 @@ fn config(oci: Value) -> Value {
 }
 
 async fn with_rules(oci: Value) -> TestRegistry {
-    TestRegistry::with(config(oci), None, None).await
+    TestRegistry::with(config(&oci), None, None).await
 }
 
 async fn tags(registry: &TestRegistry, name: &str) -> Vec<String> {
@@ -158,7 +158,7 @@ async fn untagged_manifests_go_when_that_is_wanted_unless_something_that_stays_n
 async fn the_last_pulls_of_all_processes_count() {
     let rules = json!({ "retention": [{ "keepLastPulled": 1 }] });
     let registry = with_rules(rules.clone()).await;
-    let other = registry.another(config(rules), None).await;
+    let other = registry.another(config(&rules), None).await;
     for tag in ["one", "two", "three"] {
         push_image(&registry, "a", tag, tag.as_bytes()).await;
     }
@@ -202,7 +202,7 @@ async fn pushes_at_any_step_keep_what_a_rule_was_about_to_take() {
             push_image(&registry, "a", "v2", b"staying").await;
             registry.clock.advance(DAY);
             let faulty = Arc::new(Faulty::new(Arc::clone(&registry.store)));
-            let collector = registry.another(config(rules.clone()), Some(faulty.clone())).await;
+            let collector = registry.another(config(&rules), Some(faulty.clone())).await;
             let start = faulty.calls();
             faulty.fail_at(start + step, Fault::Delay(Duration::from_secs(7)));
             let collection = tokio::spawn(async move { collect(&collector).await });
@@ -236,7 +236,7 @@ async fn pushes_at_any_step_keep_what_a_rule_was_about_to_take() {
             };
             assert_eq!(pushed, 201, "{way} at {step}");
             collection.await.unwrap();
-            let fresh = registry.another(config(rules.clone()), None).await;
+            let fresh = registry.another(config(&rules), None).await;
             let found = fresh.send(get(&format!("/v2/a/manifests/{digest}"))).await;
             assert_eq!((found.status, found.json()), (200, going), "{way} at {step}");
             for blob in [&b"{}"[..], b"going"] {
@@ -275,7 +275,7 @@ async fn a_fault_at_any_step_of_a_rule_leaves_what_stays_whole_and_the_next_one_
             push_image(&registry, "a", "v2", b"staying").await;
             registry.clock.advance(DAY);
             let faulty = Arc::new(Faulty::new(Arc::clone(&registry.store)));
-            let collector = registry.another(config(rules.clone()), Some(faulty.clone())).await;
+            let collector = registry.another(config(&rules), Some(faulty.clone())).await;
             let start = faulty.calls();
             faulty.fail_at(start + step, fault);
             let _ = collector.registry.collect_garbage(false, Progress::default()).await;
@@ -285,7 +285,7 @@ async fn a_fault_at_any_step_of_a_rule_leaves_what_stays_whole_and_the_next_one_
                 registry.clock.advance(Duration::from_mins(31));
                 collect(&registry).await;
             }
-            let fresh = registry.another(config(rules.clone()), None).await;
+            let fresh = registry.another(config(&rules), None).await;
             assert_eq!(tags(&fresh, "a").await, ["v2"], "{fault:?} at {step}");
             assert_eq!(fresh.send(get("/v2/a/manifests/v2")).await.json(), image(b"{}", b"staying"));
             for (blob, status) in [(&b"staying"[..], 200), (b"{}", 200), (b"going", 404)] {
