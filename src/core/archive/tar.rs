@@ -490,7 +490,8 @@ mod tests {
     fn pax(kind: tar::EntryType, records: &[(&str, &str)]) -> Vec<u8> {
         let record = |(key, value): &(&str, &str)| {
             let bare = key.len() + value.len() + 3;
-            let length = (bare + 1..).find(|length| length.to_string().len() + bare == *length).unwrap();
+            let length =
+                (bare + 1..bare + 9).find(|length| length.to_string().len() + bare == *length).unwrap();
             format!("{length} {key}={value}\n")
         };
         let text: String = records.iter().map(record).collect();

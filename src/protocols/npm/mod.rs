@@ -21,6 +21,8 @@ mod error;
 mod exchange;
 mod factor;
 mod feed;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod inspect;
 mod intake;
 mod inventory;
