@@ -9,6 +9,9 @@ pub mod auth;
 pub mod config;
 pub mod core;
 pub mod events;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod handoff;
 pub mod http;
 pub mod index;

@@ -10,6 +10,8 @@ mod custom;
 #[cfg(test)]
 mod custom_tests;
 mod factor;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod identity;
 mod jwt;
 mod limiter;

@@ -57,7 +57,7 @@ impl Issuers {
     }
 
     /// The token, if a configured issuer has signed it for the audience and it is in its time.
-    fn verify(&self, token: &Secret, audiences: &[String], clock: &Clock) -> Option<IdToken> {
+    pub(super) fn verify(&self, token: &Secret, audiences: &[String], clock: &Clock) -> Option<IdToken> {
         let text = token.expose();
         if text.len() > MAX_LENGTH {
             return None;

@@ -28,7 +28,27 @@ impl ETag {
 }
 
 fn opaque(tag: &str) -> &str {
-    tag.trim().trim_start_matches("W/").trim_matches('"')
+    let tag = tag.trim();
+    let tag = tag.strip_prefix("W/").unwrap_or(tag);
+    tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or(tag)
+}
+
+/// The opaque part of each tag in a list. Between quotes a comma is a character like any other.
+fn list(header: &str) -> impl Iterator<Item = &str> {
+    let mut rest = header;
+    std::iter::from_fn(move || {
+        let tag = rest.trim_start_matches([' ', '\t', ',']);
+        if tag.is_empty() {
+            return None;
+        }
+        let tag = tag.strip_prefix("W/").unwrap_or(tag);
+        let (tag, after) = match tag.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
+            None => tag.split_once(',').map_or((tag.trim_end(), ""), |(tag, after)| (tag.trim_end(), after)),
+        };
+        rest = after;
+        Some(tag)
+    })
 }
 
 /// Whether two tags, as they stand in headers, name the same thing: weak comparison, quotes or not.
@@ -38,7 +58,7 @@ pub fn same(one: &str, other: &str) -> bool {
 
 /// Whether a header such as `If-None-Match` or `If-Match` names `current`. Compares weakly and takes `*`, lists, and tags without quotes.
 pub fn matches(header: &str, current: &ETag) -> bool {
-    header.trim() == "*" || header.split(',').any(|tag| opaque(tag) == current.opaque())
+    header.trim() == "*" || list(header).any(|tag| tag == current.opaque())
 }
 
 /// Whether the client's copy is still good, by `If-None-Match`, else by `If-Modified-Since`: answer 304.
@@ -70,6 +90,11 @@ mod tests {
             assert!(matches(header, &tag), "{header}");
         }
         assert!(!matches("\"abcd\"", &tag));
+        let comma = ETag::strong("a,b");
+        let blank = ETag::strong("a ");
+        assert!(matches(blank.as_str(), &blank) && !matches("\"a\"", &blank));
+        assert!(matches("\"a,b\"", &comma) && matches("\"x\", W/\"a,b\" ,\"y\"", &comma));
+        assert!(!matches("\"a\", \"b\", a, b", &comma) && !matches("\"x,abc\"", &tag));
     }
 
     #[test]

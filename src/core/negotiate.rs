@@ -19,7 +19,9 @@ pub fn quality(header: &str, name: &str) -> Option<u16> {
         } else {
             continue;
         };
-        let weight = fields.find_map(|field| field.trim().strip_prefix("q=")).map_or(1000, weight);
+        let weight = fields
+            .find_map(|field| field.trim().strip_prefix(['q', 'Q'])?.strip_prefix('='))
+            .map_or(1000, weight);
         if best.is_none_or(|(seen, _)| specificity > seen) {
             best = Some((specificity, weight));
         }
@@ -74,5 +76,6 @@ mod tests {
         assert!(!accepts_encoding(Some("gzip;q=0, *"), "gzip"));
         assert!(!accepts_encoding(None, "gzip"));
         assert_eq!(quality("br;q=0.5", "br"), Some(500));
+        assert!(!accepts_encoding(Some("gzip; Q=0"), "gzip"));
     }
 }

@@ -9,6 +9,9 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 
+/// The last millisecond of the year 9999.
+const LAST_MILLI: u64 = 253_402_300_799_999;
+
 /// A moment, in milliseconds since 1970-01-01T00:00:00Z.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize,
@@ -69,8 +72,9 @@ impl Timestamp {
         httpdate::parse_http_date(text).ok().map(Self::from)
     }
 
+    /// Between the epoch and the last year that can be written: a zone pushes the last days of 9999 beyond it.
     fn system_time(self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_millis(u64::try_from(self.0).unwrap_or(0))
+        UNIX_EPOCH + Duration::from_millis(u64::try_from(self.0).unwrap_or(0).min(LAST_MILLI))
     }
 }
 
@@ -140,5 +144,11 @@ mod tests {
             Some(784_111_777)
         );
         assert_eq!(Timestamp::parse_rfc3339("yesterday"), None);
+        for far in
+            [Timestamp::parse_rfc3339("9999-12-31T23:59:59-23:59").unwrap(), Timestamp::from_millis(i64::MAX)]
+        {
+            assert_eq!(far.http_date(), "Fri, 31 Dec 9999 23:59:59 GMT");
+        }
+        assert_eq!(Timestamp::from_millis(i64::MIN).http_date(), "Thu, 01 Jan 1970 00:00:00 GMT");
     }
 }

@@ -6,6 +6,8 @@
 
 mod entry;
 mod follow;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod log;
 mod names;
 pub mod rebuild;

@@ -117,7 +117,7 @@ impl SegmentReader {
     pub(super) async fn next(&mut self) -> Result<Option<Entry>> {
         loop {
             if let Some(mut entry) = self.ready.next() {
-                entry.serial += self.shift;
+                entry.serial = entry.serial.saturating_add(self.shift);
                 return Ok(Some(entry));
             }
             let Some(gunzip) = self.gunzip.take() else { return Ok(None) };
@@ -151,6 +151,20 @@ fn parse(mut gunzip: GzDecoder<Vec<u8>>, chunk: Option<Bytes>) -> Result<Parsed>
     let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let entries = lines.map(serde_json::from_slice).collect::<Result<Vec<Entry>, _>>().map_err(broken)?;
     Ok(((!last).then_some(gunzip), entries))
+}
+
+/// The entries of a segment that comes in these pieces. For tests.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn entries(pieces: &[&[u8]]) -> Result<Vec<Entry>> {
+    let mut gunzip = Some(GzDecoder::new(Vec::new()));
+    let mut all = Vec::new();
+    for piece in pieces.iter().map(|piece| Some(Bytes::copy_from_slice(piece))).chain([None]) {
+        let Some(open) = gunzip.take() else { break };
+        let (next, entries) = parse(open, piece)?;
+        gunzip = next;
+        all.extend(entries);
+    }
+    Ok(all)
 }
 
 fn broken(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {

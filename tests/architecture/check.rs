@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::walk::{Named, named};
+use crate::walk::{Named, is_test, named};
 use crate::{BELONGS, EXTRA_ROOMS, IMPURE, LAYERS, PURE, ROOMS};
 
 /// A file and its text.
@@ -58,7 +58,7 @@ pub(crate) fn check(sources: &[Source]) -> Vec<String> {
     broken
 }
 
-/// Files that only the test build has: `#[cfg(test)] mod name;` in their parent.
+/// Files that only tests and fuzzers have: `#[cfg(test)] mod name;` in their parent.
 fn only_for_tests(sources: &[Source]) -> Vec<String> {
     let mut list = Vec::new();
     for source in sources {
@@ -69,11 +69,7 @@ fn only_for_tests(sources: &[Source]) -> Vec<String> {
         let Ok(file) = syn::parse_file(&source.text) else { continue };
         for item in file.items {
             let syn::Item::Mod(module) = item else { continue };
-            let gated = module.attrs.iter().any(|attribute| {
-                attribute.path().is_ident("cfg")
-                    && attribute.parse_args::<syn::Path>().is_ok_and(|condition| condition.is_ident("test"))
-            });
-            if gated && module.content.is_none() {
+            if is_test(&module.attrs) && module.content.is_none() {
                 list.push(format!("{folder}/{}.rs", module.ident));
                 list.push(format!("{folder}/{}/", module.ident));
             }

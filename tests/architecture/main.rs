@@ -124,6 +124,7 @@ const ROOMS: &[&str] = &[
     "proxy",
     "error",
     "tests",
+    "fuzzing",
 ];
 
 /// Further rooms, by protocol.
@@ -188,6 +189,23 @@ fn the_sources_keep_the_rules() {
     assert!(sources.len() > 50, "the sources were not found");
     let broken = check(&sources);
     assert!(broken.is_empty(), "\n{}\n", broken.join("\n"));
+}
+
+#[test]
+fn every_test_that_stands_for_an_attack_exists() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("docs/security.md")).unwrap();
+    let quoted: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
+    let mut found = 0;
+    for pair in quoted.windows(2).filter(|pair| pair[0].strip_suffix(".rs").is_some()) {
+        let (file, name) = (pair[0], pair[1]);
+        let places = ["src", "src/protocols", "."].map(|place| root.join(place).join(file));
+        let source = places.iter().find_map(|place| std::fs::read_to_string(place).ok());
+        let source = source.unwrap_or_else(|| panic!("docs/security.md names {file}, which is not there"));
+        assert!(source.contains(&format!("fn {name}()")), "docs/security.md: {file} has no test {name}");
+        found += 1;
+    }
+    assert!(found > 50, "the table was not read");
 }
 
 fn one(path: &str, text: &str) -> Vec<String> {

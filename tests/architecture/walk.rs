@@ -136,10 +136,19 @@ impl<'ast> Visit<'ast> for Walk {
     }
 }
 
-fn is_test(attributes: &[syn::Attribute]) -> bool {
+/// `#[cfg(test)]`, or `#[cfg(any(test, …))]` for what fuzzers have as well.
+pub(crate) fn is_test(attributes: &[syn::Attribute]) -> bool {
+    let first_is_test = |list: &syn::MetaList| {
+        list.path.is_ident("any")
+            && list.tokens.clone().into_iter().next().is_some_and(|token| token.to_string() == "test")
+    };
     attributes.iter().any(|attribute| {
         attribute.path().is_ident("cfg")
-            && attribute.parse_args::<syn::Path>().is_ok_and(|condition| condition.is_ident("test"))
+            && attribute.parse_args::<syn::Meta>().is_ok_and(|condition| match &condition {
+                syn::Meta::Path(path) => path.is_ident("test"),
+                syn::Meta::List(list) => first_is_test(list),
+                syn::Meta::NameValue(_) => false,
+            })
     })
 }
 

@@ -119,3 +119,37 @@ async fn the_reason_of_our_own_reaches_the_status_line() {
     let answer = lab.get("reason").await;
     assert!(answer.head.starts_with("HTTP/1.1 403 Not on a Sunday\r\n"), "{}", answer.head);
 }
+
+/// What a proxy in front takes for the body of one request must not become another (CWE-444).
+#[tokio::test]
+async fn nothing_is_smuggled_behind_a_body_of_two_lengths() {
+    let lab = Lab::new().await;
+    let hidden = format!("GET {}/bytes/7 HTTP/1.1\r\nhost: a\r\n\r\n", lab.base);
+    for lengths in [
+        "content-length: 0\r\ncontent-length: 60",
+        "content-length: 0, 60",
+        "content-length: +0",
+        "content-length: 0x0",
+        "content-length: -1",
+        "transfer-encoding: chunked, identity",
+        "transfer-encoding: xchunked",
+        "transfer-encoding : chunked",
+        "content-length: 0\r\ntransfer-encoding: gzip",
+        "x: y\rtransfer-encoding: chunked",
+    ] {
+        let mut wire = lab.connect().await;
+        wire.send(&format!("POST {}/echo HTTP/1.1\r\nhost: a\r\n{lengths}\r\n\r\n{hidden}", lab.base)).await;
+        let answer = wire.answer(false).await;
+        assert_eq!(answer.status, 400, "{lengths}: {}", answer.head);
+        assert!(wire.is_closed().await, "{lengths}");
+    }
+    for chunk in ["FFFFFFFFFFFFFFFFF", "0x0", "-1", "+0", "1;\n", " "] {
+        let mut wire = lab.connect().await;
+        let head =
+            format!("POST {}/echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n", lab.base);
+        wire.send(&format!("{head}{chunk}\r\n\r\n{hidden}")).await;
+        let answer = wire.answer(false).await;
+        assert_eq!(answer.status, 400, "{chunk:?}: {}", answer.head);
+        assert!(wire.is_closed().await, "{chunk:?}");
+    }
+}

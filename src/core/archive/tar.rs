@@ -1,8 +1,12 @@
 //! A tar file, walked block by block as its bytes arrive: ustar, GNU long names and PAX headers. The headers are read by the `tar` crate;
 //! its own reader wants to pull, which would hold a thread for as long as a client takes to send.
+//!
+//! Tar is read differently by different programs, and a file that one of them sees and another does not is how something else is
+//! installed than was looked at. Whatever two readers could disagree on, and no packer writes, is refused: an entry that is named or sized
+//! twice, content where none belongs, data behind an empty block.
 
 use super::ArchiveLimits;
-use crate::core::error::{Error, Result};
+use crate::core::error::{Error, Kind, Result};
 
 const BLOCK: usize = 512;
 /// Longest PAX header or GNU long name; real ones are a few hundred bytes.
@@ -74,8 +78,18 @@ enum What {
     LongName,
     LongLink,
     Pax,
-    /// A PAX header for all that follow: its names would apply to every entry, and no packer of ours writes any.
-    Ignored,
+    /// A PAX header for all that follow. `git archive` puts its commit there.
+    Global,
+}
+
+/// What extended headers said of the entry that comes next.
+#[derive(Default)]
+struct Extension {
+    name: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    size: Option<u64>,
+    /// Whether there was any.
+    begun: bool,
 }
 
 /// Walks a tar file that is fed in pieces of any size.
@@ -86,9 +100,7 @@ pub struct TarReader<V> {
     block: Vec<u8>,
     empty_blocks: u8,
     entries: u64,
-    long_name: Option<Vec<u8>>,
-    long_link: Option<Vec<u8>>,
-    pax_size: Option<u64>,
+    next: Extension,
 }
 
 impl<V: TarVisitor> TarReader<V> {
@@ -101,9 +113,7 @@ impl<V: TarVisitor> TarReader<V> {
             block: Vec::with_capacity(BLOCK),
             empty_blocks: 0,
             entries: 0,
-            long_name: None,
-            long_link: None,
-            pax_size: None,
+            next: Extension::default(),
         }
     }
 
@@ -128,7 +138,7 @@ impl<V: TarVisitor> TarReader<V> {
                     rest
                 }
                 State::End if data.iter().all(|byte| *byte == 0) => return Ok(()),
-                State::End => return Err(Error::invalid("the tarball has data after its end mark")),
+                State::End => return Err(after_end()),
             };
         }
         Ok(())
@@ -136,7 +146,7 @@ impl<V: TarVisitor> TarReader<V> {
 
     /// The file is over. A missing end mark is tolerated, as tar itself does; a cut entry is not.
     pub fn finish(self) -> Result<V> {
-        if matches!(self.state, State::Content(_)) || !self.block.is_empty() {
+        if matches!(self.state, State::Content(_)) || !self.block.is_empty() || self.next.begun {
             return Err(Error::invalid("the tarball ends in the middle of an entry; upload it again"));
         }
         if self.entries == 0 {
@@ -153,7 +163,42 @@ impl<V: TarVisitor> TarReader<V> {
             }
             return Ok(());
         }
-        self.empty_blocks = 0;
+        if self.empty_blocks > 0 {
+            // Some readers stop at one empty block, others at two.
+            return Err(after_end());
+        }
+        self.count()?;
+        let size = self.size()?;
+        let what = self.what(size)?;
+        let buffer = match &what {
+            What::Entry(entry) => match self.visitor.entry(entry)? {
+                Take::Skip => None,
+                Take::Whole(limit) if size > limit => return Err(Error::too_large(&entry.path, limit)),
+                Take::Whole(_) => Some(Vec::new()),
+            },
+            _ if size > MAX_EXTENSION => {
+                return Err(Error::too_large("an extended header of the tarball", MAX_EXTENSION));
+            }
+            _ => Some(Vec::new()),
+        };
+        let padding = size.next_multiple_of(BLOCK as u64) - size;
+        self.state = State::Content(Content { left: size, padding, buffer, what });
+        if size == 0 {
+            self.content_over()?;
+        }
+        Ok(())
+    }
+
+    fn count(&mut self) -> Result<()> {
+        self.entries += 1;
+        if self.entries <= self.limits.entries {
+            return Ok(());
+        }
+        Err(Error::new(Kind::TooLarge, format!("the tarball has more than {} entries", self.limits.entries)))
+    }
+
+    /// The length of what follows the present header, once that has proved to be one.
+    fn size(&self) -> Result<u64> {
         let header = tar::Header::from_byte_slice(&self.block);
         let sum = self
             .block
@@ -167,64 +212,47 @@ impl<V: TarVisitor> TarReader<V> {
                 "the file inside the gzip is no tar file: a header's checksum is wrong",
             ));
         }
-        let size = match self.pax_size.take() {
-            Some(size) => size,
-            None => {
-                header.entry_size().map_err(|_| Error::invalid("the tarball has an entry without a size"))?
-            }
-        };
-        self.entries += 1;
-        if self.entries > self.limits.entries {
-            return Err(Error::new(
-                crate::core::error::Kind::TooLarge,
-                format!("the tarball has more than {} entries", self.limits.entries),
-            ));
-        }
+        let size =
+            header.entry_size().map_err(|_| Error::invalid("the tarball has an entry without a size"))?;
         if size > self.limits.unpacked {
             return Err(Error::too_large("an entry of the tarball", self.limits.unpacked));
         }
-        let kind = header.entry_type();
-        let what = match kind {
+        // Readers differ in which of the two they take, and in whether the other counts for the extended headers in between.
+        if self.next.size.is_some_and(|said| said != size) {
+            return Err(Error::invalid("the tarball has an entry of two sizes"));
+        }
+        Ok(size)
+    }
+
+    fn what(&mut self, size: u64) -> Result<What> {
+        let header = tar::Header::from_byte_slice(&self.block);
+        let what = match header.entry_type() {
             tar::EntryType::GNULongName => What::LongName,
             tar::EntryType::GNULongLink => What::LongLink,
             tar::EntryType::XHeader => What::Pax,
-            tar::EntryType::XGlobalHeader => What::Ignored,
-            _ => What::Entry(self.entry(size)?),
+            tar::EntryType::XGlobalHeader => What::Global,
+            _ => return self.entry(size).map(What::Entry),
         };
-        let buffer = match &what {
-            What::Entry(entry) => match self.visitor.entry(entry)? {
-                Take::Skip => None,
-                Take::Whole(limit) if size > limit => return Err(Error::too_large(&entry.path, limit)),
-                Take::Whole(_) => Some(Vec::new()),
-            },
-            What::Ignored => None,
-            What::LongName | What::LongLink | What::Pax if size > MAX_EXTENSION => {
-                return Err(Error::too_large("an extended header of the tarball", MAX_EXTENSION));
-            }
-            What::LongName | What::LongLink | What::Pax => Some(Vec::new()),
-        };
-        let padding = size.next_multiple_of(BLOCK as u64) - size;
-        self.state = State::Content(Content { left: size, padding, buffer, what });
-        if size == 0 {
-            self.content_over()?;
+        // Without its mark some readers take it for a file.
+        if header.as_ustar().is_none() && header.as_gnu().is_none() {
+            return Err(malformed());
         }
-        Ok(())
+        Ok(what)
     }
 
     /// The entry that the present header describes, with what extended headers said before it.
     fn entry(&mut self, size: u64) -> Result<TarEntry> {
         let header = tar::Header::from_byte_slice(&self.block);
         let text = |bytes: Vec<u8>| {
-            String::from_utf8(bytes).map_err(|_| Error::invalid("the tarball has a path that is not UTF-8"))
+            // What comes behind a NUL is the name's end for some readers and part of it for others.
+            let text = String::from_utf8(bytes).ok().filter(|text| !text.contains('\0'));
+            text.ok_or_else(|| Error::invalid("the tarball has a path that is not UTF-8, or has a NUL in it"))
         };
-        let path = match self.long_name.take() {
-            Some(path) => path,
-            None => header.path_bytes().into_owned(),
-        };
-        let path = text(path)?;
-        let target = match self.long_link.take() {
-            Some(target) => Some(target),
-            None => header.link_name_bytes().map(std::borrow::Cow::into_owned),
+        let said = std::mem::take(&mut self.next);
+        let path = text(said.name.unwrap_or_else(|| header.path_bytes().into_owned()))?;
+        let target = said.link.or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
+        let link = |hard| {
+            Ok(EntryKind::Link { target: text(target.unwrap_or_default())?, hard }) as Result<EntryKind>
         };
         let kind = match header.entry_type() {
             // Before ustar a folder was a file whose name ends in a slash.
@@ -233,12 +261,14 @@ impl<V: TarVisitor> TarReader<V> {
             }
             tar::EntryType::Regular | tar::EntryType::Continuous => EntryKind::File,
             tar::EntryType::Directory => EntryKind::Directory,
-            tar::EntryType::Link => EntryKind::Link { target: text(target.unwrap_or_default())?, hard: true },
-            tar::EntryType::Symlink => {
-                EntryKind::Link { target: text(target.unwrap_or_default())?, hard: false }
-            }
+            tar::EntryType::Link => link(true)?,
+            tar::EntryType::Symlink => link(false)?,
             _ => EntryKind::Other,
         };
+        if size > 0 && matches!(kind, EntryKind::Directory | EntryKind::Link { .. }) {
+            // Some readers pass over it, others read it as the next entries.
+            return Err(Error::invalid("the tarball has a folder or link with content"));
+        }
         Ok(TarEntry { path, kind, size })
     }
 
@@ -249,38 +279,71 @@ impl<V: TarVisitor> TarReader<V> {
         let Some(mut bytes) = content.buffer else { return Ok(()) };
         match content.what {
             What::Entry(entry) => self.visitor.content(&entry, bytes)?,
-            What::Ignored => {}
+            What::Global => global(&bytes)?,
             What::Pax => self.pax(&bytes)?,
             What::LongName | What::LongLink => {
-                while bytes.last() == Some(&0) {
+                // As C ends a text.
+                if bytes.last() == Some(&0) {
                     bytes.pop();
                 }
-                if matches!(content.what, What::LongName) {
-                    self.long_name = Some(bytes);
-                } else {
-                    self.long_link = Some(bytes);
-                }
+                let is_name = matches!(content.what, What::LongName);
+                set(if is_name { &mut self.next.name } else { &mut self.next.link }, bytes)?;
+                self.next.begun = true;
             }
         }
         Ok(())
     }
 
     fn pax(&mut self, bytes: &[u8]) -> Result<()> {
-        let broken = || Error::invalid("the tarball has a malformed extended header");
+        self.next.begun = true;
         for record in tar::PaxExtensions::new(bytes) {
-            let record = record.map_err(|_| broken())?;
+            let record = record.map_err(|_| malformed())?;
             match record.key_bytes() {
-                b"path" => self.long_name = Some(record.value_bytes().to_vec()),
-                b"linkpath" => self.long_link = Some(record.value_bytes().to_vec()),
+                b"path" => set(&mut self.next.name, record.value_bytes().to_vec())?,
+                b"linkpath" => set(&mut self.next.link, record.value_bytes().to_vec())?,
                 b"size" => {
-                    self.pax_size =
-                        Some(record.value().ok().and_then(|text| text.parse().ok()).ok_or_else(broken)?);
+                    let size = record.value().ok().and_then(|text| text.parse().ok());
+                    set(&mut self.next.size, size.ok_or_else(malformed)?)?;
                 }
+                key if is_sparse(key) => return Err(malformed()),
                 _ => {}
             }
         }
         Ok(())
     }
+}
+
+/// Says something of the next entry that nothing else has said.
+fn set<T>(place: &mut Option<T>, value: T) -> Result<()> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Error::invalid("the tarball has an entry with two names or sizes")),
+    }
+}
+
+/// A header for all entries may say nothing that changes how one is read: some readers apply it, some don't.
+fn global(bytes: &[u8]) -> Result<()> {
+    for record in tar::PaxExtensions::new(bytes) {
+        let record = record.map_err(|_| malformed())?;
+        let key = record.key_bytes();
+        if matches!(key, b"path" | b"linkpath" | b"size") || is_sparse(key) {
+            return Err(malformed());
+        }
+    }
+    Ok(())
+}
+
+/// Files with holes bring another name and size along, which few readers know of.
+fn is_sparse(key: &[u8]) -> bool {
+    key.starts_with(b"GNU.sparse.") || key == b"SCHILY.realsize"
+}
+
+fn malformed() -> Error {
+    Error::invalid("the tarball has an extended header that can't be taken")
+}
+
+fn after_end() -> Error {
+    Error::invalid("the tarball has data after its end mark")
 }
 
 impl Content {
@@ -306,7 +369,6 @@ mod tests {
 
     use super::super::TarGz;
     use super::*;
-    use crate::core::error::Kind;
 
     #[derive(Default, Debug)]
     struct Seen(Vec<TarEntry>, Vec<Vec<u8>>);
@@ -411,5 +473,87 @@ mod tests {
         file(&mut builder, "package/package.json", &[b' '; 101]);
         let big = gzip(&builder.into_inner().unwrap());
         assert_eq!(walk(&big, 4096, ArchiveLimits::unpacked(1 << 20)).unwrap_err().kind(), Kind::TooLarge);
+    }
+    /// A header as somebody of ill will writes it, and content in blocks.
+    fn raw(kind: tar::EntryType, path: &str, size: u64, content: &[u8]) -> Vec<u8> {
+        let mut header = tar::Header::new_ustar();
+        header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
+        header.set_entry_type(kind);
+        header.set_size(size);
+        header.set_cksum();
+        let mut out = header.as_bytes().to_vec();
+        out.extend_from_slice(content);
+        out.resize(out.len().next_multiple_of(BLOCK), 0);
+        out
+    }
+
+    fn pax(kind: tar::EntryType, records: &[(&str, &str)]) -> Vec<u8> {
+        let record = |(key, value): &(&str, &str)| {
+            let bare = key.len() + value.len() + 3;
+            let length =
+                (bare + 1..bare + 9).find(|length| length.to_string().len() + bare == *length).unwrap();
+            format!("{length} {key}={value}\n")
+        };
+        let text: String = records.iter().map(record).collect();
+        raw(kind, "pax", text.len() as u64, text.as_bytes())
+    }
+
+    #[test]
+    fn what_two_readers_read_differently_is_refused() {
+        use tar::EntryType::{
+            Directory, GNULongLink, GNULongName, Link, Regular, Symlink, XGlobalHeader, XHeader,
+        };
+        let own = raw(Regular, "package/a", 0, b"");
+        // A whole entry, for one reader the content of the entry before, for another an entry.
+        let hidden = raw(Regular, "package/evil", 0, b"");
+        let long = || raw(GNULongName, "long", 9, b"package/b");
+        let link = || raw(GNULongLink, "long", 9, b"package/b");
+        let size = pax(XHeader, &[("size", "512")]);
+        let mut unmarked = tar::Header::from_byte_slice(&long()[..BLOCK]).clone();
+        unmarked.as_mut_bytes()[257..265].fill(0);
+        unmarked.set_cksum();
+        let unmarked = [&unmarked.as_bytes()[..], &long()[BLOCK..]].concat();
+        let cases = [
+            ("a folder with content", vec![raw(Directory, "package/d/", 512, &hidden)]),
+            ("a file that is a folder", vec![raw(Regular, "package/d/", 512, &hidden)]),
+            ("a symbolic link with content", vec![raw(Symlink, "package/l", 512, &hidden)]),
+            ("a hard link with content", vec![raw(Link, "package/l", 512, &hidden)]),
+            ("two sizes", vec![size.clone(), own.clone(), hidden.clone()]),
+            ("a size for the header in between", vec![size.clone(), long(), hidden.clone(), own.clone()]),
+            (
+                "a long name after a PAX name",
+                vec![pax(XHeader, &[("path", "package/c")]), long(), own.clone()],
+            ),
+            ("two PAX names", vec![pax(XHeader, &[("path", "a/b"), ("path", "a/c")]), own.clone()]),
+            ("two long names", vec![long(), long(), own.clone()]),
+            ("two long links", vec![link(), link(), own.clone()]),
+            ("a name for everybody", vec![pax(XGlobalHeader, &[("path", "package/c")]), own.clone()]),
+            ("a size for everybody", vec![pax(XGlobalHeader, &[("size", "0")]), own.clone()]),
+            ("a file with holes", vec![pax(XHeader, &[("GNU.sparse.name", "package/c")]), own.clone()]),
+            ("a length that lies", vec![raw(XHeader, "pax", 12, b"99 path=a/b\n"), own.clone()]),
+            ("a long name without a mark", vec![unmarked, own.clone()]),
+            ("a name for nothing", vec![own.clone(), long()]),
+            ("a name behind a NUL", vec![raw(GNULongName, "long", 12, b"package/b\0/c"), own.clone()]),
+            ("a name with two ends", vec![raw(GNULongName, "long", 11, b"package/b\0\0"), own.clone()]),
+            ("a PAX name with a NUL", vec![pax(XHeader, &[("path", "package/b\0")]), own.clone()]),
+            ("data behind an empty block", vec![own.clone(), vec![0; BLOCK], hidden.clone()]),
+        ];
+        for (what, parts) in cases {
+            let packed = gzip(&[parts.concat(), vec![0; 2 * BLOCK]].concat());
+            let error = walk(&packed, 100, ArchiveLimits::unpacked(1 << 20)).unwrap_err();
+            assert_eq!(error.kind(), Kind::Invalid, "{what}");
+        }
+        let good = [
+            pax(XGlobalHeader, &[("comment", "a commit")]),
+            pax(XHeader, &[("size", "3"), ("mtime", "1.5"), ("path", "package/long.json")]),
+            raw(Regular, "package/l", 3, b"[1]"),
+            raw(Directory, "package/d/", 0, b""),
+        ];
+        let seen = walk(&gzip(&good.concat()), 100, ArchiveLimits::unpacked(1 << 20)).unwrap();
+        assert_eq!(
+            seen.0.iter().map(|one| one.path.as_str()).collect::<Vec<_>>(),
+            ["package/long.json", "package/d/"]
+        );
+        assert_eq!(seen.1, [b"[1]"]);
     }
 }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::StreamExt;
 use serde_json::json;
+use serde_json::value::RawValue;
 
 use super::body::{self, Coding};
 use super::decode::Gunzip;
@@ -17,6 +18,7 @@ use super::model::Packument;
 use super::name::PackageName;
 use super::upload::{Intake, Received};
 use super::{Npm, access, change, factor, keys, publish};
+use crate::core::id;
 use crate::core::secret::Secret;
 use crate::protocols::prelude::*;
 
@@ -58,7 +60,7 @@ pub(crate) async fn publish_all(npm: &Npm, cx: &Cx, mut request: Request) -> Res
 /// Takes the body apart and stores the files of each package.
 async fn receive(npm: &Npm, cx: &Cx, request: &mut Request, items: &mut Vec<Item>) -> Result<()> {
     let mut gunzip = (body::coding(request)? == Coding::Gzip).then(Gunzip::new);
-    let mut splitter = Packages::default();
+    let mut splitter = Packages::new();
     let mut open: Option<Intake<'_>> = None;
     let code = factor::code(request);
     let mut stream = match request.take_body() {
@@ -176,9 +178,10 @@ enum Event {
 }
 
 /// Finds the documents in `{"packages":[…]}`. It knows of JSON what a text and a bracket are; each document is checked by who takes it, and
-/// what is around them here, with a number in the place of each.
-#[derive(Default)]
+/// what is around them here, with a mark in the place of each.
 struct Packages {
+    /// JSON text that a client can't know: where it is found afterwards, a document was.
+    mark: String,
     depth: usize,
     in_text: bool,
     escaped: bool,
@@ -188,6 +191,18 @@ struct Packages {
 }
 
 impl Packages {
+    fn new() -> Self {
+        Self {
+            mark: format!("\"{}\"", id::uuid()),
+            depth: 0,
+            in_text: false,
+            escaped: false,
+            in_document: false,
+            count: 0,
+            around: Vec::new(),
+        }
+    }
+
     fn feed(&mut self, data: &Bytes) -> Result<Vec<Event>> {
         let mut events = Vec::new();
         let mut from = 0;
@@ -201,7 +216,6 @@ impl Packages {
                         // The third bracket from outside is the one of a document, if there is nothing but `packages`.
                         if self.depth == 2 && !self.in_document && *byte == b'{' {
                             self.keep(data.get(from..at))?;
-                            self.keep(Some(b"0"))?;
                             self.begin()?;
                             events.push(Event::Begin);
                             from = at;
@@ -239,6 +253,7 @@ impl Packages {
     }
 
     fn begin(&mut self) -> Result<()> {
+        self.around.extend_from_slice(self.mark.as_bytes());
         self.in_document = true;
         self.count += 1;
         if self.count > MOST {
@@ -249,7 +264,7 @@ impl Packages {
 
     fn keep(&mut self, data: Option<&[u8]>) -> Result<()> {
         self.around.extend_from_slice(data.unwrap_or_default());
-        if self.around.len() > AROUND {
+        if self.around.len() > AROUND + self.count * self.mark.len() {
             return Err(Error::too_large("what is around the packages of the batch", AROUND as u64));
         }
         Ok(())
@@ -258,9 +273,11 @@ impl Packages {
     /// The body is over; `taken` documents were.
     fn finish(self, taken: usize) -> Result<()> {
         json::check(&self.around)?;
-        let list: Option<Vec<u8>> = Members::parse(&self.around).and_then(|members| members.read("packages"));
-        if self.in_document || list.is_none_or(|list| list.len() != taken || list.iter().any(|one| *one != 0))
-        {
+        let list: Option<Vec<&RawValue>> =
+            Members::parse(&self.around).and_then(|members| members.read("packages"));
+        let is_whole =
+            |list: Vec<&RawValue>| list.len() == taken && list.iter().all(|one| one.get() == self.mark);
+        if self.in_document || !list.is_some_and(is_whole) {
             return Err(Error::invalid(
                 "the batch must be `{\"packages\":[…]}` with one document per package",
             ));
@@ -269,24 +286,31 @@ impl Packages {
     }
 }
 
+/// The documents of a batch that is fed in these pieces. For tests.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn documents(pieces: &[&[u8]]) -> Result<Vec<Vec<u8>>> {
+    let mut packages = Packages::new();
+    let (mut found, mut open) = (Vec::new(), Vec::new());
+    for piece in pieces {
+        for event in packages.feed(&Bytes::copy_from_slice(piece))? {
+            match event {
+                Event::Begin => open.clear(),
+                Event::Piece(piece) => open.extend_from_slice(&piece),
+                Event::End => found.push(open.clone()),
+            }
+        }
+    }
+    packages.finish(found.len())?;
+    Ok(found)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn split(text: &str, step: usize) -> Result<Vec<String>> {
-        let mut packages = Packages::default();
-        let (mut found, mut open) = (Vec::new(), Vec::new());
-        for piece in text.as_bytes().chunks(step) {
-            for event in packages.feed(&Bytes::copy_from_slice(piece))? {
-                match event {
-                    Event::Begin => open.clear(),
-                    Event::Piece(piece) => open.extend_from_slice(&piece),
-                    Event::End => found.push(String::from_utf8(open.clone()).unwrap()),
-                }
-            }
-        }
-        packages.finish(found.len())?;
-        Ok(found)
+        let found = documents(&text.as_bytes().chunks(step).collect::<Vec<_>>())?;
+        Ok(found.into_iter().map(|one| String::from_utf8(one).unwrap()).collect())
     }
 
     #[test]
@@ -312,6 +336,9 @@ mod tests {
             r#"{"packages":[[{}]]}"#,
             r#"{"other":[{}]}"#,
             r#"{"packages":[{}],"other":[{}]}"#,
+            // As many numbers, or whatever else, as there are documents elsewhere.
+            r#"{"packages":[0],"other":[{}]}"#,
+            r#"{"packages":["0"],"other":[{}]}"#,
             r#"{"packages":[{}],"packages":[{}]}"#,
             r#"{"packages":[{}{}]}"#,
         ] {

@@ -101,7 +101,7 @@ impl TarVisitor for Inspector {
             return Err(refuse(entry, "lies outside the package's folder"));
         }
         // Which of two would be installed depends on the client; and for this one also on the file system's case.
-        let package_json = inner.eq_ignore_ascii_case("package.json");
+        let package_json = is_package_json(&inner);
         let seen_as = if package_json { "package.json" } else { inner.as_str() };
         if !self.seen.insert(self.hasher.hash_one(seen_as)) {
             return Err(refuse(entry, "is there twice"));
@@ -125,6 +125,15 @@ impl TarVisitor for Inspector {
         self.package_json = Some(content);
         Ok(())
     }
+}
+
+/// Whether some file system takes this name for `package.json`: one that ignores case does so for letters beyond ASCII too (`\u{17f}` is
+/// an `s`), Apple's older one passes over what is invisible, and Windows over dots and spaces at the end.
+fn is_package_json(inner: &str) -> bool {
+    let invisible = |c: char| matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}');
+    let shown = inner.trim_end_matches(['.', ' ']).chars().filter(|c| !invisible(*c));
+    let folded = shown.flat_map(char::to_lowercase).flat_map(char::to_uppercase);
+    folded.eq("PACKAGE.JSON".chars())
 }
 
 fn refuse(entry: &TarEntry, why: &str) -> Error {
@@ -191,6 +200,10 @@ mod tests {
             ("package/a", link("other/x", true)),
             ("package/package.json", link("other.json", false)),
             ("package/Package.json", EntryKind::File),
+            ("package/package.j\u{17f}on", EntryKind::File),
+            ("package/pac\u{212a}age.json", EntryKind::File),
+            ("package/package\u{200c}.json", EntryKind::File),
+            ("package/package.json.", EntryKind::File),
         ] {
             assert!(Inspector::default().entry(&entry(path, kind.clone())).is_err(), "{path} {kind:?}");
         }

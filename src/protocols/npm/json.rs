@@ -16,6 +16,8 @@ use crate::core::error::{Error, Result};
 const MAX_DEPTH: u32 = 64;
 /// Longest key that a client may send.
 const MAX_KEY: usize = 1024;
+/// Most keys of one object that a client may send; no package has as many versions.
+const MAX_KEYS: usize = 100_000;
 
 /// The members of an object in their order, values untouched.
 #[derive(Debug, Default)]
@@ -229,6 +231,9 @@ impl<'de> Visitor<'de> for Strict {
             let names = self.depth == 0
                 && matches!(key.as_ref(), "versions" | "dist-tags" | "time" | "users" | "_attachments");
             let inner = self.deeper(names)?;
+            if seen.len() == MAX_KEYS {
+                return Err(de::Error::custom(format!("an object has more than {MAX_KEYS} keys")));
+            }
             if !seen.insert(key.clone()) {
                 return Err(de::Error::custom(format!(
                     "the key `{}` is there twice",
@@ -288,6 +293,12 @@ mod tests {
         }
         assert!(check(deep(65).as_bytes()).unwrap_err().message().contains("deep"));
         assert!(check("[".repeat(100_000).as_bytes()).is_err());
+        let wide = |keys: usize| {
+            let keys: Vec<String> = (0..keys).map(|at| format!("\"{at}\":0")).collect();
+            format!("{{{}}}", keys.join(","))
+        };
+        check(wide(100_000).as_bytes()).unwrap();
+        assert!(check(wide(100_001).as_bytes()).unwrap_err().message().contains("more than 100000 keys"));
         assert!(check(format!("{{\"{}\":1}}", "k".repeat(1025)).as_bytes()).is_err());
     }
 }

@@ -21,6 +21,8 @@ mod error;
 mod exchange;
 mod factor;
 mod feed;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod inspect;
 mod intake;
 mod inventory;
@@ -140,6 +142,11 @@ impl Protocol for Npm {
     }
 
     fn finish(&self, response: &mut Response) {
+        // What was published is never a page of ours, whatever a browser makes of its bytes.
+        response.headers.insert(header::X_CONTENT_TYPE_OPTIONS, http::HeaderValue::from_static("nosniff"));
+        // What says nothing of caches is for who asked.
+        let kept = response.headers.entry(header::CACHE_CONTROL);
+        kept.or_insert(http::HeaderValue::from_static("private, no-cache"));
         if self.cors {
             // No cookie is ever looked at: a page gets what anybody gets, or brings its own token.
             response.headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, http::HeaderValue::from_static("*"));

@@ -180,7 +180,8 @@ pub(crate) fn full(name: &PackageName, packument: &Packument, view: &View<'_>) -
     out
 }
 
-fn abbreviated(name: &PackageName, packument: &Packument, view: &View<'_>, time: bool) -> Vec<u8> {
+/// What an installer needs of it.
+pub(crate) fn abbreviated(name: &PackageName, packument: &Packument, view: &View<'_>, time: bool) -> Vec<u8> {
     let mut out = Vec::new();
     let mut object = ObjectWriter::begin(&mut out);
     object.member("name", &packument.name);

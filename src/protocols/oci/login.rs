@@ -281,7 +281,7 @@ type Wanted = BTreeMap<(&'static str, String), Vec<Action>>;
 
 /// Repeated and space-joined scopes, duplicates merged. The type stands before the first colon, actions behind the last.
 /// What is no valid name asks for nothing, so that no pattern gets into a token.
-fn parse_scopes(scopes: &[&str]) -> Wanted {
+pub(super) fn parse_scopes(scopes: &[&str]) -> Wanted {
     let mut wanted: BTreeMap<(&'static str, String), BTreeSet<&str>> = BTreeMap::new();
     for scope in scopes.iter().flat_map(|scopes| scopes.split(' ')).take(MAX_SCOPES) {
         let Some((kind, rest)) = scope.split_once(':') else { continue };

@@ -22,6 +22,8 @@
 
 mod download;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod gc;
 mod immutable;
 mod inventory;

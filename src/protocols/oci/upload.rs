@@ -263,7 +263,7 @@ impl Incoming {
 }
 
 /// `0-1023`; some clients send `bytes 0-1023/*`.
-fn chunk_range(header: &str) -> Option<(u64, u64)> {
+pub(super) fn chunk_range(header: &str) -> Option<(u64, u64)> {
     let header = header.trim();
     let header = header.strip_prefix("bytes").map_or(header, |rest| rest.trim_start_matches([' ', '=']));
     let (start, end) = header.split('/').next()?.split_once('-')?;

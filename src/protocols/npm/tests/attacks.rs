@@ -203,6 +203,71 @@ async fn tarballs_that_are_not_what_they_should_be() {
     assert_eq!(registry.send(with_v.put()).await.status, 201);
 }
 
+/// `TARmageddon`: an entry behind another entry's size, or behind a folder's, which the registry passes over and the client installs.
+#[tokio::test]
+async fn cve_2025_62518_a_tarball_that_two_readers_read_differently() {
+    use tar::EntryType::{Directory, GNULongName, Regular, Symlink, XGlobalHeader, XHeader};
+
+    let registry = TestRegistry::new().await;
+    let package = Package::new("widget", "1.0.0");
+    let block = |kind: tar::EntryType, path: &str, size: usize, content: &[u8]| {
+        let mut header = tar::Header::new_ustar();
+        header.set_path(path).unwrap();
+        header.set_entry_type(kind);
+        header.set_size(size as u64);
+        header.set_cksum();
+        let mut block = [header.as_bytes().as_slice(), content].concat();
+        block.resize(block.len().next_multiple_of(512), 0);
+        block
+    };
+    let own = package.package_json().to_string();
+    let own = || block(Regular, "package/package.json", own.len(), own.as_bytes());
+    let evil = r#"{"name":"widget","version":"1.0.0","scripts":{"postinstall":"node evil.js"}}"#;
+    let evil = || block(Regular, "package/package.json", evil.len(), evil.as_bytes());
+    let size = |size: usize| format!("{} size={size}\n", 9 + size.to_string().len());
+    let (hidden, seen) = (size(1024), size(0));
+    let cases = [
+        ("behind a folder", vec![own(), block(Directory, "package/x/", 1024, &evil())]),
+        ("behind a link", vec![own(), block(Symlink, "package/x", 1024, &evil())]),
+        (
+            "behind a PAX size",
+            vec![
+                own(),
+                block(XHeader, "p", hidden.len(), hidden.as_bytes()),
+                block(Regular, "package/x", 0, &evil()),
+            ],
+        ),
+        (
+            "before a PAX size",
+            vec![
+                own(),
+                block(XHeader, "p", seen.len(), seen.as_bytes()),
+                block(Regular, "package/x", 1024, &evil()),
+            ],
+        ),
+        (
+            "behind a long name's PAX size",
+            vec![
+                own(),
+                block(XHeader, "p", hidden.len(), hidden.as_bytes()),
+                block(GNULongName, "l", 9, b"package/x"),
+                evil(),
+                block(Regular, "x", 0, b""),
+            ],
+        ),
+        ("by a size for all", vec![block(XGlobalHeader, "g", seen.len(), seen.as_bytes()), own(), evil()]),
+        ("by a name for all", vec![block(XGlobalHeader, "g", 30, b"30 path=package/package.json2\n"), own()]),
+        ("behind an empty block", vec![own(), vec![0; 512], evil()]),
+        ("behind the end", vec![own(), vec![0; 1024], evil()]),
+    ];
+    for (what, blocks) in cases {
+        let tarball = gzip(&[blocks.concat(), vec![0; 1024]].concat());
+        refused(&registry, what, package.clone().tarball(tarball).put(), 400, "the tarball has").await;
+    }
+    let tarball = gzip(&[own(), vec![0; 1024]].concat());
+    assert_eq!(registry.send(package.tarball(tarball).put()).await.status, 201);
+}
+
 #[tokio::test]
 async fn a_registry_may_choose_not_to_look_inside() {
     let off = json!({ "npm": { "enabled": true, "features": { "validateTarball": false } } });

@@ -15,6 +15,7 @@ mod read;
 mod signing;
 mod stage;
 mod teams;
+mod trespass;
 mod trust;
 mod users;
 mod weblogin;

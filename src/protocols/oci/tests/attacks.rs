@@ -127,7 +127,9 @@ async fn json_bombs() {
     };
     let many = vec![descriptor("a/b", b"x"); 10_001];
     let many = json!({ "schemaVersion": 2, "config": descriptor("a/b", b"{}"), "layers": many }).to_string();
-    for bomb in [deep("[", "]", 1_000_000), deep("{\"a\":", "}", 100_000), many] {
+    // Small on the wire, and an object each in memory.
+    let wide = deep("[", &format!("{}]", ",{\"a\":0}".repeat(400_000)), 1);
+    for bomb in [deep("[", "]", 1_000_000), deep("{\"a\":", "}", 100_000), many, wide] {
         let request = put("/v2/a/manifests/v").header("content-type", IMAGE).body(bomb.into_bytes());
         let answer = registry.send(request).await;
         assert_eq!((answer.status, code(&answer).as_str()), (400, "MANIFEST_INVALID"));
