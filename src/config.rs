@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::core::ecdsa::KeyPairP256;
 use crate::core::error::{Error, Result};
 use crate::core::origin::Trust;
 use crate::core::path::Segments;
@@ -68,10 +67,7 @@ impl Default for MaintenanceConfig {
     }
 }
 
-/// Stores tell times in whole seconds, and a push has to fit in between.
-const LEAST_GRACE_MS: u64 = 5000;
 const HOUR_MS: u64 = 3_600_000;
-const DAY_MS: u64 = 24 * HOUR_MS;
 
 /// Whose `Forwarded` and `X-Forwarded-*` headers are believed.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -288,146 +284,21 @@ pub struct ProtocolConfig {
     pub registry_url: Option<String>,
     /// Switches; unknown ones are kept for the protocol to look at.
     pub features: BTreeMap<String, bool>,
-    /// OCI: which tags keep what they first named. The first rule that fits decides.
-    pub immutable_tags: Vec<TagRule>,
-    /// OCI: removal of what nothing names.
-    pub gc: GcConfig,
-    /// OCI: which tags go by themselves. The first rule with a pattern that fits decides; a tag that none fits stays.
-    pub retention: Vec<RetentionRule>,
-    /// npm: the registry's own signatures.
-    pub signing: SigningConfig,
-    /// npm: how publishes are taken.
-    pub publish: PublishConfig,
-    /// npm: known vulnerabilities by package, for `npm audit`; added to those that lie in the storage.
-    pub advisories: BTreeMap<String, Vec<Value>>,
-}
-
-/// One rule of `oci.immutableTags`: `repository:tag`, each with `*` for any run of characters; with `!` in front, tags that may move.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct TagRule {
-    /// Pattern of the repository's name.
-    pub repository: String,
-    /// Pattern of the tag.
-    pub tag: String,
-    /// Whether tags that fit may move all the same.
-    pub movable: bool,
-}
-
-impl TryFrom<String> for TagRule {
-    type Error = String;
-
-    fn try_from(text: String) -> std::result::Result<Self, String> {
-        let (movable, pattern) = text.strip_prefix('!').map_or((false, text.as_str()), |rest| (true, rest));
-        match pattern.split_once(':') {
-            Some((repository, tag)) if !repository.is_empty() && !tag.is_empty() && !tag.contains(':') => {
-                Ok(Self { repository: repository.to_owned(), tag: tag.to_owned(), movable })
-            }
-            _ => Err(format!("`{text}` is no rule for tags; write `repository:tag`, such as `team/*:v*`")),
-        }
-    }
-}
-
-/// `oci.gc`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct GcConfig {
-    /// Whether maintenance collects garbage by itself.
-    pub enabled: bool,
-    /// Milliseconds that an unreferenced blob stays after it was last pushed, mounted or asked for: longer than any push takes. The same in
-    /// all processes that share a bucket.
-    pub grace_ms: u64,
-    /// Milliseconds between two collections, at least.
-    pub interval_ms: u64,
-    /// What becomes of manifests that no tag reaches.
-    pub untagged: Untagged,
-    /// Milliseconds that such a manifest stays after it was last pushed or pulled.
-    pub untagged_age_ms: u64,
-}
-
-impl Default for GcConfig {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            grace_ms: DAY_MS,
-            interval_ms: DAY_MS,
-            untagged: Untagged::Keep,
-            untagged_age_ms: 7 * DAY_MS,
-        }
-    }
-}
-
-/// `oci.gc.untagged`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Untagged {
-    /// They stay: whoever pulls by digest may still want them.
-    #[default]
-    Keep,
-    /// They go when they are old enough.
-    Delete,
-}
-
-/// One rule of `oci.retention`. Without a `keep…` it keeps every tag that it fits.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-pub struct RetentionRule {
-    /// Patterns of repositories' names; `*` stands for any run of characters.
-    pub repositories: Vec<String>,
-    /// Patterns of tags. Counts are per pattern.
-    pub tags: Vec<String>,
-    /// Keep so many that were pushed last.
-    pub keep_last_pushed: Option<usize>,
-    /// Keep so many that were pulled last.
-    pub keep_last_pulled: Option<usize>,
-    /// Keep what was pushed within so many days.
-    pub keep_pushed_days: Option<u32>,
-    /// Keep what was pulled within so many days.
-    pub keep_pulled_days: Option<u32>,
-    /// Keep tags that `immutableTags` fixes, whatever else this rule says.
-    pub keep_immutable: bool,
-}
-
-impl Default for RetentionRule {
-    fn default() -> Self {
-        let all = || vec!["*".to_owned()];
-        Self {
-            repositories: all(),
-            tags: all(),
-            keep_last_pushed: None,
-            keep_last_pulled: None,
-            keep_pushed_days: None,
-            keep_pulled_days: None,
-            keep_immutable: false,
-        }
-    }
-}
-
-/// `npm.signing`.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct SigningConfig {
-    /// PKCS#8 in PEM, ECDSA on P-256. Without it the registry makes a key pair and keeps it in its storage.
-    pub private_key: Option<Secret>,
-    /// Days after which a key pair of the registry's own is replaced; never without it.
-    pub rotate_days: Option<u32>,
-}
-
-/// `npm.publish`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct PublishConfig {
-    /// Seconds for which the same publish by the same user counts as the retry of one whose answer got lost.
-    pub idempotent_window: u64,
-}
-
-impl Default for PublishConfig {
-    fn default() -> Self {
-        Self { idempotent_window: 15 * 60 }
-    }
+    /// What only this protocol knows; read with [`ProtocolConfig::options`].
+    #[serde(flatten)]
+    pub own: serde_json::Map<String, Value>,
 }
 
 impl ProtocolConfig {
+    /// The options that only the protocol `name` knows, as it declares them.
+    ///
+    /// # Errors
+    /// An option of another form, named.
+    pub fn options<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<T> {
+        let own = Value::Object(self.own.clone());
+        serde_path_to_error::deserialize(own).map_err(|error| wrong(name, &error))
+    }
+
     /// A switch, or its default.
     pub fn feature(&self, name: &str, default: bool) -> bool {
         self.features.get(name).copied().unwrap_or(default)
@@ -500,14 +371,6 @@ impl Config {
             serde_path_to_error::deserialize(value).map_err(|error| wrong(name, &error))?;
         if config.base_path.is_empty() {
             config.base_path = format!("/{name}");
-        }
-        if let Some(Err(error)) = config.signing.private_key.as_ref().map(KeyPairP256::from_pem) {
-            return Err(Error::invalid(format!("option `{name}.signing.privateKey`: {}", error.message())));
-        }
-        if config.gc.grace_ms < LEAST_GRACE_MS {
-            return Err(Error::invalid(format!(
-                "option `{name}.gc.graceMs` must be at least {LEAST_GRACE_MS}: no push takes less"
-            )));
         }
         Segments::parse(&config.base_path).map_err(|error| {
             Error::invalid(format!("option `{name}.basePath` is not a path: {}", error.message()))
@@ -587,12 +450,6 @@ mod tests {
         assert!(error.message().starts_with("option `auth.tokenStore`: unknown variant `floppy`"), "{error}");
         let config = Config::from_json(r#"{"npm":{"enabled":"yes"}}"#).unwrap();
         assert!(config.protocol("npm").unwrap_err().message().starts_with("option `npm.enabled`: "));
-        let config = Config::from_json(r#"{"oci":{"immutableTags":["team/*:v*","v1"]}}"#).unwrap();
-        let error = config.protocol("oci").unwrap_err();
-        assert!(
-            error.message().starts_with("option `oci.immutableTags[1]`: `v1` is no rule for tags"),
-            "{error}"
-        );
         let config = Config::from_json(r#"{"npm":{"enabled":true,"basePath":"/a/../b"}}"#).unwrap();
         assert!(config.protocol("npm").unwrap_err().message().contains("npm.basePath"));
     }

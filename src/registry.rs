@@ -400,7 +400,7 @@ fn mount(
             redirect_downloads: config.storage.redirect_downloads,
         };
         let index = Arc::new(Index::new(storage, entry.name, clock.clone())?);
-        let protocol = (entry.build)(settings);
+        let protocol = (entry.build)(settings)?;
         mounted.push(Arc::new(Mounted { name: entry.name, config: own, protocol, index }));
     }
     routes.sort_by_key(|route| (std::cmp::Reverse(route.path.parts().len()), route.alias));

@@ -3,6 +3,7 @@
 use super::input::Input;
 use crate::config::Config;
 use crate::core::path::Segments;
+use crate::protocols::{npm, oci};
 
 pub(super) fn run(data: &[u8]) {
     let text = Input::new(data).rest_text();
@@ -20,8 +21,7 @@ pub(super) fn run(data: &[u8]) {
     for name in ["npm", "oci"] {
         let Ok(Some(protocol)) = config.protocol(name) else { continue };
         assert!(!protocol.base_path.is_empty() && Segments::parse(&protocol.base_path).is_ok(), "{text}");
-        for rule in &protocol.immutable_tags {
-            assert!(!rule.repository.is_empty() && !rule.tag.contains(':'), "{text}");
-        }
+        npm::fuzzing::options(&protocol);
+        oci::fuzzing::options(&protocol);
     }
 }

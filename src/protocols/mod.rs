@@ -86,7 +86,7 @@ pub struct Entry {
     /// Paths that its clients hard-code: answered whenever it is enabled, with nothing stripped off.
     pub aliases: &'static [&'static str],
     /// Makes one.
-    pub build: fn(Settings) -> Box<dyn Protocol>,
+    pub build: fn(Settings) -> Result<Box<dyn Protocol>>,
 }
 
 macro_rules! protocols {

@@ -120,6 +120,7 @@ const ROOMS: &[&str] = &[
     "login",
     "inventory",
     "verify",
+    "options",
     "search",
     "proxy",
     "error",

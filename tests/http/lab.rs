@@ -248,10 +248,10 @@ impl Wire {
 
 const NAME: ProtocolName = ProtocolName::new("lab");
 
-#[allow(clippy::needless_pass_by_value)] // as the table of protocols wants it
-fn build(settings: Settings) -> Box<dyn Protocol> {
+#[allow(clippy::needless_pass_by_value, clippy::unnecessary_wraps)] // as the table of protocols wants it
+fn build(settings: Settings) -> Result<Box<dyn Protocol>> {
     let name = settings.config.base_path.trim_matches('/').to_owned();
-    Box::new(Bench(Arc::clone(&LABS.lock().unwrap()[&name])))
+    Ok(Box::new(Bench(Arc::clone(&LABS.lock().unwrap()[&name]))))
 }
 
 struct Bench(Arc<Seen>);

@@ -33,6 +33,7 @@ mod manage;
 mod manifest;
 mod model;
 mod name;
+mod options;
 mod orgs;
 mod profile;
 mod publish;
@@ -62,6 +63,7 @@ use super::prelude::*;
 use crate::config::Limits;
 use audit::Advisories;
 use edit::Rules;
+use options::Options;
 use representations::Representations;
 use signing::Signing;
 
@@ -71,20 +73,21 @@ pub const NAME: ProtocolName = ProtocolName::new("npm");
 pub const ALIASES: &[&str] = &["/-/npm/v1/oidc"];
 
 /// Makes one.
-pub fn build(settings: Settings) -> Box<dyn Protocol> {
-    Box::new(Npm {
-        representations: Representations::new(
-            settings.limits.cache,
-            settings.config.feature("abbreviatedTime", true),
-        ),
-        inspect: settings.config.feature("validateTarball", true),
-        cors: settings.config.feature("cors", true),
-        signing: Signing::new(&settings.config),
-        retry: Duration::from_secs(settings.config.publish.idempotent_window),
-        advisories: Advisories::configured(&settings.config.advisories),
-        web_login: settings.config.feature("webLogin", false),
+///
+/// # Errors
+/// An option that is wrong, named.
+pub fn build(settings: Settings) -> Result<Box<dyn Protocol>> {
+    let (config, options) = (&settings.config, Options::read(&settings.config)?);
+    Ok(Box::new(Npm {
+        representations: Representations::new(settings.limits.cache, config.feature("abbreviatedTime", true)),
+        inspect: config.feature("validateTarball", true),
+        cors: config.feature("cors", true),
+        signing: Signing::new(&options.signing, config.feature("signing", true)),
+        retry: Duration::from_secs(options.publish.idempotent_window),
+        advisories: Advisories::configured(&options.advisories),
+        web_login: config.feature("webLogin", false),
         limits: settings.limits,
-    })
+    }))
 }
 
 /// npm over one registry.

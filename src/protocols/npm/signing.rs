@@ -18,7 +18,7 @@ use super::json::ObjectWriter;
 use super::keys;
 use super::model::{Packument, Release};
 use super::name::PackageName;
-use crate::config::ProtocolConfig;
+use super::options;
 use crate::core::ecdsa::KeyPairP256;
 use crate::core::secret::Secret;
 use crate::core::time::Timestamp;
@@ -149,12 +149,12 @@ pub(crate) struct Signing {
 
 impl Signing {
     /// As the configuration says; the key in it has been checked.
-    pub(crate) fn new(config: &ProtocolConfig) -> Self {
-        let configured = config.signing.private_key.as_ref().and_then(|pem| KeyPairP256::from_pem(pem).ok());
+    pub(crate) fn new(options: &options::Signing, enabled: bool) -> Self {
+        let configured = options.private_key.as_ref().and_then(|pem| KeyPairP256::from_pem(pem).ok());
         let configured = configured.map(|pair| Arc::new(Signer::new(pair)));
-        let rotate = config.signing.rotate_days.map(|days| Duration::from_hours(24 * u64::from(days)));
+        let rotate = options.rotate_days.map(|days| Duration::from_hours(24 * u64::from(days)));
         Self {
-            enabled: config.feature("signing", true),
+            enabled,
             wanted: configured
                 .as_ref()
                 .map_or(Wanted::Own(rotate), |signer| Wanted::Configured(signer.id.clone())),

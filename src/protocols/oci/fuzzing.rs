@@ -8,12 +8,26 @@ use super::keys;
 use super::login;
 use super::model::{self, Manifest};
 use super::name::{self, Name, Reference};
+use super::options::Options;
 use super::session::Session;
 use super::strict;
 use super::tags::TagList;
 use super::upload::chunk_range;
+use crate::config::ProtocolConfig;
 use crate::core::path::Segments;
 use crate::fuzzing::input::Input;
+
+/// Options of this protocol, as an application writes them.
+pub(crate) fn options(config: &ProtocolConfig) {
+    match Options::read(config) {
+        Ok(options) => {
+            for rule in &options.immutable_tags {
+                assert!(!rule.repository.is_empty() && !rule.tag.contains(':'), "{rule:?}");
+            }
+        }
+        Err(error) => assert!(error.message().starts_with("option `oci"), "{error}"),
+    }
+}
 
 /// Lines: a repository, a reference, a header.
 pub(crate) fn name(input: &mut Input<'_>) {

@@ -1,8 +1,8 @@
 //! Tags that keep what they first named (`oci.immutableTags`). Pure.
 
 use super::name::{Name, is_fallback};
+use super::options::TagRule;
 use crate::auth::name_matches;
-use crate::config::TagRule;
 
 /// Whether a tag must not move from one manifest to another. What signing tools update with each signature always may.
 pub(super) fn is_immutable(rules: &[TagRule], name: &Name, tag: &str) -> bool {

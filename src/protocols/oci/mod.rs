@@ -35,6 +35,7 @@ mod manifests;
 mod model;
 mod name;
 mod openings;
+mod options;
 mod publish;
 mod pulls;
 mod read;
@@ -58,6 +59,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::prelude::*;
 use crate::config::{Limits, ProtocolConfig, TokensConfig};
+use options::Options;
 use site::Site;
 
 /// Its name.
@@ -67,8 +69,11 @@ pub const NAME: ProtocolName = ProtocolName::new("oci");
 pub const ALIASES: &[&str] = &["/v2", "/v1/search"];
 
 /// Makes one.
-pub fn build(settings: Settings) -> Box<dyn Protocol> {
-    Box::new(Oci {
+///
+/// # Errors
+/// An option that is wrong, named.
+pub fn build(settings: Settings) -> Result<Box<dyn Protocol>> {
+    Ok(Box::new(Oci {
         known: links::Known::new(settings.limits.cache),
         openings: openings::Openings::new(settings.limits.open_uploads),
         awareness: Arc::default(),
@@ -76,9 +81,10 @@ pub fn build(settings: Settings) -> Box<dyn Protocol> {
         redirect: settings.redirect_downloads,
         base: Segments::parse(&settings.config.base_path).unwrap_or_default(),
         tokens: settings.auth.oci_tokens,
+        options: Options::read(&settings.config)?,
         config: settings.config,
         limits: settings.limits,
-    })
+    }))
 }
 
 /// Upload sessions that nobody has touched for so long are removed.
@@ -87,6 +93,7 @@ const SESSION_AGE: Duration = Duration::from_hours(24);
 struct Oci {
     base: Segments,
     config: ProtocolConfig,
+    options: Options,
     tokens: TokensConfig,
     limits: Limits,
     /// Whether large blobs are fetched from the store itself.
@@ -132,7 +139,7 @@ impl Protocol for Oci {
         let call = Call::own(self, cx);
         let swept = session::sweep(&cx.objects, &cx.clock, SESSION_AGE).await?;
         let mut report = Report::default();
-        if self.config.gc.enabled && gc::is_due(&call).await? {
+        if self.options.gc.enabled && gc::is_due(&call).await? {
             report = gc::collect(&call, job).await?;
         }
         report.remove("sessions", swept);

@@ -94,7 +94,7 @@ fn warning(pushed: &Pushed) -> Option<&'static str> {
 
 /// Refuses a tag that must not move before anything is stored. What races with this is found when the tag is set.
 async fn check_tags(call: &Call<'_>, name: &Name, tags: &[String], digest: &Digest) -> Result<()> {
-    let rules = &call.oci.config.immutable_tags;
+    let rules = &call.oci.options.immutable_tags;
     if !tags.iter().any(|tag| is_immutable(rules, name, tag)) {
         return Ok(());
     }
@@ -263,7 +263,7 @@ async fn set_tags(
     }
     let (wanted, digest) = (tags.to_vec(), pushed.digest.clone());
     let fixed: Vec<bool> =
-        tags.iter().map(|tag| is_immutable(&call.oci.config.immutable_tags, name, tag)).collect();
+        tags.iter().map(|tag| is_immutable(&call.oci.options.immutable_tags, name, tag)).collect();
     let if_match = request.header(header::IF_MATCH).map(str::to_owned);
     let if_none_match = request.header(header::IF_NONE_MATCH).map(str::to_owned);
     let change = move |list: &mut TagList| {

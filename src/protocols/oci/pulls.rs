@@ -12,7 +12,6 @@ use tokio::time::Instant;
 use super::super::prelude::*;
 use super::name::Name;
 use super::{Call, keys};
-use crate::config::Untagged;
 use crate::core::time::Timestamp;
 
 /// A repository is written down at most so often.
@@ -157,9 +156,7 @@ impl Gathered {
 impl Call<'_> {
     /// Whether anybody wants to know (`features.lastPulled`): rules that go by it do.
     fn gathers_pulls(&self) -> bool {
-        let config = &self.oci.config;
-        let rules = !config.retention.is_empty() || config.gc.untagged == Untagged::Delete;
-        config.feature("lastPulled", rules)
+        self.oci.config.feature("lastPulled", self.oci.options.has_policies())
     }
 
     /// A manifest was pulled, perhaps by a tag.

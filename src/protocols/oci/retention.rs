@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::immutable::is_immutable;
 use super::name::{Name, is_fallback};
+use super::options::{RetentionRule, TagRule};
 use crate::auth::name_matches;
-use crate::config::{RetentionRule, TagRule};
 use crate::core::time::Timestamp;
 
 const DAY: Duration = Duration::from_hours(24);
@@ -179,7 +179,8 @@ mod tests {
         let signature = format!("sha256-{}.sig", "0a".repeat(32));
         assert_eq!(going(&json!([{ "keepLastPushed": 0 }]), &[(&signature, 1, None), ("a", 1, None)]), "a");
         let config = crate::config::Config::from_json(r#"{"oci":{"retention":[{"keepLast":1}]}}"#).unwrap();
-        let error = config.protocol("oci").unwrap_err();
+        let error =
+            super::super::options::Options::read(&config.protocol("oci").unwrap().unwrap()).unwrap_err();
         assert!(error.message().starts_with("option `oci.retention[0].keepLast`: unknown field"), "{error}");
     }
 

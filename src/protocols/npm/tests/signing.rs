@@ -113,7 +113,8 @@ async fn a_configured_key_signs_and_is_kept_nowhere() {
     let inside: String = PEM.lines().filter(|line| !line.starts_with('-')).collect();
     assert!(!stored.contains(&inside));
     let bad = json!({ "npm": { "enabled": true, "signing": { "privateKey": "x" } } }).to_string();
-    let error = crate::config::Config::from_json(&bad).unwrap().protocol("npm").unwrap_err();
+    let config = crate::config::Config::from_json(&bad).unwrap().protocol("npm").unwrap().unwrap();
+    let error = crate::protocols::npm::options::Options::read(&config).unwrap_err();
     assert!(error.message().starts_with("option `npm.signing.privateKey`: "), "{error}");
 }
 

@@ -70,7 +70,7 @@ pub(super) async fn collect(call: &Call<'_>, job: &Job) -> Result<Report> {
 pub(super) async fn is_due(call: &Call<'_>) -> Result<bool> {
     let found = call.cx.objects.document_revalidated::<Collections>(&keys::collections()?).await?;
     let last = found.and_then(|found| found.document.finished);
-    let wait = Duration::from_millis(call.oci.config.gc.interval_ms);
+    let wait = Duration::from_millis(call.oci.options.gc.interval_ms);
     Ok(last.is_none_or(|last| call.cx.clock.now().since(last) >= wait))
 }
 
@@ -85,7 +85,7 @@ impl<'a> Collection<'a> {
             removing: false,
             report: Report::default(),
         };
-        let grace = Duration::from_millis(call.oci.config.gc.grace_ms);
+        let grace = Duration::from_millis(call.oci.options.gc.grace_ms);
         let begin = if job.dry_run { call.cx.clock.now() } else { this.announce().await? };
         let grace = i64::try_from(grace.as_millis()).unwrap_or(i64::MAX);
         this.deadline = Timestamp::from_millis(begin.as_millis().saturating_sub(grace));

@@ -17,13 +17,13 @@ use super::super::manage;
 use super::super::manifests::MAX_STORED;
 use super::super::model::Manifest;
 use super::super::name::{self, Name};
+use super::super::options::Untagged;
 use super::super::pulls::Pulls;
 use super::super::retention::{Facts, decide};
 use super::super::tags::TagList;
 use super::Collection;
 use super::condemned::Condemned;
 use super::marks::digests_in;
-use crate::config::Untagged;
 use crate::core::time::Timestamp;
 
 /// Repositories with more manifests are left alone.
@@ -58,8 +58,7 @@ struct Facets {
 impl Collection<'_> {
     /// Applies the rules to every repository. Answers the manifests that a dry run leaves where they are.
     pub(super) async fn policies(&mut self) -> Result<HashSet<(Name, Digest)>> {
-        let config = &self.call.oci.config;
-        if config.retention.is_empty() && config.gc.untagged == Untagged::Keep {
+        if !self.call.oci.options.has_policies() {
             return Ok(HashSet::new());
         }
         let (mut plans, mut going, mut looked, mut after) = (Vec::new(), 0, 0, None);
@@ -117,7 +116,7 @@ impl Collection<'_> {
 
     async fn plan(&mut self, name: Name) -> Result<Option<Plan>> {
         let Some(repository) = self.look(&name).await? else { return Ok(None) };
-        let config = &self.call.oci.config;
+        let config = &self.call.oci.options;
         let now = self.call.cx.clock.now();
         let tagged: Vec<Facts> = repository
             .tags
@@ -210,7 +209,7 @@ impl Collection<'_> {
         gone: &[(String, Digest, String)],
         now: Timestamp,
     ) -> Vec<(Digest, String)> {
-        let gc = &self.call.oci.config.gc;
+        let gc = &self.call.oci.options.gc;
         let gone_tags: BTreeSet<&str> = gone.iter().map(|(tag, _, _)| tag.as_str()).collect();
         let named: HashSet<&Digest> = repository
             .tags

@@ -94,7 +94,7 @@ impl Call<'_> {
     }
 
     fn grace(&self) -> Duration {
-        Duration::from_millis(self.oci.config.gc.grace_ms)
+        Duration::from_millis(self.oci.options.gc.grace_ms)
     }
 
     /// Whether a manifest or a promise may rest on this link as it is.
@@ -164,8 +164,7 @@ impl Call<'_> {
 
     /// For a manifest that a rule may be about to take, once what names it is stored. `true`: it was removed meanwhile.
     pub(in super::super) async fn manifest_went(&self, digest: &Digest) -> Result<bool> {
-        let policies = !self.oci.config.retention.is_empty()
-            || self.oci.config.gc.untagged == crate::config::Untagged::Delete;
+        let policies = self.oci.options.has_policies();
         let guard = self.guard();
         Ok(policies && guard.collecting().await? && guard.spare(digest).await? == Some(Fate::Gone))
     }

@@ -255,7 +255,8 @@ async fn one_process_collects_and_rounds_of_maintenance_do_it_when_it_is_due() {
 #[tokio::test]
 async fn a_grace_that_no_push_fits_into_is_refused() {
     let config = crate::config::Config::from_json(r#"{"oci":{"gc":{"graceMs":10}}}"#).unwrap();
-    let error = config.protocol("oci").unwrap_err();
+    let error =
+        crate::protocols::oci::options::Options::read(&config.protocol("oci").unwrap().unwrap()).unwrap_err();
     assert_eq!(error.kind(), Kind::Invalid);
     assert!(error.message().starts_with("option `oci.gc.graceMs` must be at least 5000"), "{error}");
 }
