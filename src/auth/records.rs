@@ -14,7 +14,6 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use sha2::Digest;
@@ -22,7 +21,7 @@ use sha2::Digest;
 use super::factor::Factor;
 use crate::core::error::{Error, Kind, Result};
 use crate::core::time::{Clock, Timestamp};
-use crate::storage::{Document, Edit, Key, Prefix, Storage};
+use crate::storage::{Edit, JsonDocument, Key, Prefix, Storage};
 
 /// A user's tokens at most; far beyond what a person or a build farm needs.
 const MAX_TOKENS: usize = 10_000;
@@ -387,28 +386,20 @@ fn superfluous(user: &UserRecord, new: Purpose, now: Timestamp) -> Vec<String> {
     gone
 }
 
-macro_rules! json_document {
-    ($type:ty, $name:literal, $limit:expr) => {
-        impl Document for $type {
-            const CONTENT_TYPE: &'static str = "application/json";
-            const LIMIT: u64 = $limit;
-            const NAME: &'static str = $name;
-
-            fn parse(bytes: &Bytes) -> Result<Self> {
-                // The cause stays out: serde's messages quote what they stumble over.
-                serde_json::from_slice(bytes)
-                    .map_err(|_| Error::internal(concat!("the stored ", $name, " is damaged")))
-            }
-
-            fn serialize(&self) -> Result<Bytes> {
-                serde_json::to_vec(self)
-                    .map(Bytes::from)
-                    .map_err(|_| Error::internal(concat!("the ", $name, " could not be written")))
-            }
-        }
-    };
+impl JsonDocument for TokenRecord {
+    const LIMIT: u64 = 64 << 10;
+    const NAME: &'static str = "token";
+    const SECRET: bool = true;
 }
 
-json_document!(TokenRecord, "token", 64 << 10);
-json_document!(UserRecord, "list of the user's tokens", 16 << 20);
-json_document!(Revoked, "list of revoked tokens", 8 << 20);
+impl JsonDocument for UserRecord {
+    const LIMIT: u64 = 16 << 20;
+    const NAME: &'static str = "list of the user's tokens";
+    const SECRET: bool = true;
+}
+
+impl JsonDocument for Revoked {
+    const LIMIT: u64 = 8 << 20;
+    const NAME: &'static str = "list of revoked tokens";
+    const SECRET: bool = true;
+}

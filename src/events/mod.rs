@@ -10,17 +10,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
 use crate::config::WebhookConfig;
-use crate::core::error::{Error, Result};
+use crate::core::error::Result;
 use crate::core::protocol_name::ProtocolName;
 use crate::core::time::Clock;
 use crate::index::{Entry, Index};
 use crate::maintenance::{Lease, Leases};
-use crate::storage::{Document, Edit, Key, PRIVATE, Storage};
+use crate::storage::{Edit, JsonDocument, Key, PRIVATE, Storage};
 use crate::upstream::client::Client;
 use webhook::Webhook;
 
@@ -42,21 +41,9 @@ struct Cursors {
     serials: BTreeMap<String, u64>,
 }
 
-impl Document for Cursors {
-    const CONTENT_TYPE: &'static str = "application/json";
+impl JsonDocument for Cursors {
     const LIMIT: u64 = 64 << 10;
     const NAME: &'static str = "webhook cursor";
-
-    fn parse(bytes: &Bytes) -> Result<Self> {
-        serde_json::from_slice(bytes)
-            .map_err(|error| Error::internal("a webhook's cursor does not parse").with_source(error))
-    }
-
-    fn serialize(&self) -> Result<Bytes> {
-        serde_json::to_vec(self)
-            .map(Bytes::from)
-            .map_err(|error| Error::internal("a webhook's cursor does not serialise").with_source(error))
-    }
 }
 
 /// Delivers to one webhook, for as long as it is polled.

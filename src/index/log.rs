@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Change, Entry};
@@ -22,7 +21,7 @@ use crate::core::error::{Error, Result};
 use crate::core::id;
 use crate::core::protocol_name::ProtocolName;
 use crate::core::time::{Clock, Timestamp};
-use crate::storage::{Document, Edit, Key, Loaded, ObjectInfo, Objects, PRIVATE, Storage};
+use crate::storage::{Edit, JsonDocument, Key, Loaded, ObjectInfo, Objects, PRIVATE, Storage};
 
 /// The head is compacted beyond this size.
 const FULL: usize = 64 << 10;
@@ -58,21 +57,9 @@ struct Retired {
     since: Timestamp,
 }
 
-impl Document for Head {
-    const CONTENT_TYPE: &'static str = "application/json";
+impl JsonDocument for Head {
     const LIMIT: u64 = 4 << 20;
     const NAME: &'static str = "index head";
-
-    fn parse(bytes: &Bytes) -> Result<Self> {
-        serde_json::from_slice(bytes)
-            .map_err(|error| Error::internal("the head of the index does not parse").with_source(error))
-    }
-
-    fn serialize(&self) -> Result<Bytes> {
-        serde_json::to_vec(self)
-            .map(Bytes::from)
-            .map_err(|error| Error::internal("the head of the index does not serialise").with_source(error))
-    }
 }
 
 /// How far somebody has followed the log.

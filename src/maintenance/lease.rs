@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
@@ -20,7 +19,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::core::error::{Error, Kind, Result};
 use crate::core::id;
-use crate::storage::{Document, Edit, Key, PRIVATE, Storage};
+use crate::storage::{Edit, JsonDocument, Key, PRIVATE, Storage};
 
 /// How long a holder that says nothing is believed to be alive.
 const TTL: Duration = Duration::from_secs(30);
@@ -40,21 +39,9 @@ struct Record {
     mark: String,
 }
 
-impl Document for Record {
-    const CONTENT_TYPE: &'static str = "application/json";
+impl JsonDocument for Record {
     const LIMIT: u64 = 16 << 10;
     const NAME: &'static str = "lease";
-
-    fn parse(bytes: &Bytes) -> Result<Self> {
-        serde_json::from_slice(bytes)
-            .map_err(|error| Error::internal("a stored lease does not parse").with_source(error))
-    }
-
-    fn serialize(&self) -> Result<Bytes> {
-        serde_json::to_vec(self)
-            .map(Bytes::from)
-            .map_err(|error| Error::internal("a lease does not serialise").with_source(error))
-    }
 }
 
 /// The leases that this process wants, with what it has seen of those that others have.

@@ -20,5 +20,5 @@ pub use crate::core::response::Response;
 pub use crate::index::Change;
 pub use crate::maintenance::{Job, Report};
 pub use crate::storage::{
-    Condition, Document, Edit, GetOptions, Key, Loaded, ObjectInfo, Objects, Prefix, PutOptions,
+    Condition, Document, Edit, GetOptions, JsonDocument, Key, Loaded, ObjectInfo, Objects, Prefix, PutOptions,
 };

@@ -1,9 +1,11 @@
 //! Shared documents: typed metadata that is read often, cached with its version, and changed only by [`super::update`].
 
 use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::store::Version;
-use crate::core::error::Result;
+use crate::core::error::{Error, Result};
 
 /// A document that is whole in memory while it is used: a packument, a tag list, a token record.
 pub trait Document: Clone + Default + Send + Sync + 'static {
@@ -19,6 +21,36 @@ pub trait Document: Clone + Default + Send + Sync + 'static {
 
     /// The bytes to store.
     fn serialize(&self) -> Result<Bytes>;
+}
+
+/// A document that lies there as JSON, just as serde has it.
+pub trait JsonDocument: Serialize + DeserializeOwned + Clone + Default + Send + Sync + 'static {
+    /// See [`Document::LIMIT`].
+    const LIMIT: u64;
+    /// What to call it, without an article.
+    const NAME: &'static str;
+    /// Whether nothing of it may show in an error: serde's messages quote what they stumble over.
+    const SECRET: bool = false;
+}
+
+impl<D: JsonDocument> Document for D {
+    const CONTENT_TYPE: &'static str = "application/json";
+    const LIMIT: u64 = D::LIMIT;
+    const NAME: &'static str = D::NAME;
+
+    fn parse(bytes: &Bytes) -> Result<Self> {
+        serde_json::from_slice(bytes).map_err(|error| {
+            let damaged = Error::internal(format!("the stored {} does not parse", D::NAME));
+            if D::SECRET { damaged } else { damaged.with_source(error) }
+        })
+    }
+
+    fn serialize(&self) -> Result<Bytes> {
+        serde_json::to_vec(self).map(Bytes::from).map_err(|error| {
+            let failed = Error::internal(format!("the {} does not serialise", D::NAME));
+            if D::SECRET { failed } else { failed.with_source(error) }
+        })
+    }
 }
 
 /// A document as it was loaded.

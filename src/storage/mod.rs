@@ -33,7 +33,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 pub use commit::UpdateFigures;
-pub use document::{Document, Edit, Loaded};
+pub use document::{Document, Edit, JsonDocument, Loaded};
 pub use error::StoreError;
 pub use hooks::{HookContext, Hooks, ObjectInfo, Operation, Verdict};
 pub use key::{Key, PRIVATE, Prefix};

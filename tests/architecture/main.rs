@@ -163,6 +163,7 @@ const EXTRA_ROOMS: &[(&str, &[&str])] = &[
             "exchange",
             "factor",
             "feed",
+            "gc",
             "inspect",
             "intake",
             "json",

@@ -37,6 +37,11 @@ pub(crate) fn index(name: &PackageName) -> Result<Key> {
     file(name, INDEX)
 }
 
+/// Everything in a package's folder.
+pub(crate) fn folder(name: &PackageName) -> Result<Prefix> {
+    Prefix::new(format!("{PACKAGES}{name}/"))
+}
+
 /// A file in a package's folder.
 pub(crate) fn file(name: &PackageName, file: &str) -> Result<Key> {
     Key::new(format!("{PACKAGES}{name}/{file}"))

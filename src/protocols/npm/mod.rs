@@ -23,6 +23,7 @@ mod factor;
 mod feed;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod gc;
 mod inspect;
 mod intake;
 mod inventory;
@@ -122,6 +123,10 @@ impl Protocol for Npm {
             Ok(response) => Ok(response),
             Err(error) => Err(error::complete(access::bound_elsewhere(cx, token, client, error).await?, cx)),
         }
+    }
+
+    async fn collect_garbage(&self, cx: &Cx, job: &Job) -> Result<Option<Report>> {
+        gc::collect(cx, job).await.map(Some)
     }
 
     fn render_error(&self, error: &Error) -> Response {

@@ -66,21 +66,9 @@ pub(crate) struct Org {
     pub(crate) teams: BTreeMap<String, Team>,
 }
 
-impl Document for Org {
-    const CONTENT_TYPE: &'static str = "application/json";
+impl JsonDocument for Org {
     const LIMIT: u64 = 8 << 20;
     const NAME: &'static str = "organisation";
-
-    fn parse(bytes: &Bytes) -> Result<Self> {
-        serde_json::from_slice(bytes)
-            .map_err(|error| Error::internal("a stored organisation is damaged").with_source(error))
-    }
-
-    fn serialize(&self) -> Result<Bytes> {
-        serde_json::to_vec(self)
-            .map(Bytes::from)
-            .map_err(|error| Error::internal("an organisation could not be written").with_source(error))
-    }
 }
 
 impl Org {

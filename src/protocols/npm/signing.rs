@@ -61,21 +61,10 @@ pub(crate) struct SigningKeys {
     keys: Vec<StoredKey>,
 }
 
-impl Document for SigningKeys {
-    const CONTENT_TYPE: &'static str = "application/json";
+impl JsonDocument for SigningKeys {
     const LIMIT: u64 = 1 << 20;
     const NAME: &'static str = "list of signing keys";
-
-    fn parse(bytes: &Bytes) -> Result<Self> {
-        serde_json::from_slice(bytes)
-            .map_err(|error| Error::internal("the list of signing keys can't be read").with_source(error))
-    }
-
-    fn serialize(&self) -> Result<Bytes> {
-        serde_json::to_vec(self)
-            .map(Bytes::from)
-            .map_err(|error| Error::internal("the list of signing keys can't be written").with_source(error))
-    }
+    const SECRET: bool = true;
 }
 
 impl SigningKeys {

@@ -173,17 +173,31 @@ async fn found(cx: &Cx, ids: Vec<String>) -> Result<Vec<Record>> {
     Ok(records)
 }
 
+/// The record of a staged version, whoever asks.
+async fn read(cx: &Cx, id: &str) -> Result<Option<Record>> {
+    let found = cx.objects.read(&keys::staged(id)?, GetOptions::default(), &ObjectInfo::default()).await?;
+    let Some(found) = found else { return Ok(None) };
+    let bytes = Body::stream(found.body, None).into_bytes("the staged version", LIMIT).await?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Error::internal("a staged version can't be read").with_source(error))
+}
+
+/// The names of the files of a staged version in its package's folder.
+pub(super) async fn files(cx: &Cx, id: &str) -> Result<Vec<String>> {
+    let record = read(cx, id).await?;
+    Ok(record
+        .into_iter()
+        .flat_map(|one| std::iter::once(one.release.file).chain(one.release.attestations))
+        .collect())
+}
+
 /// A staged version, if it is there and the caller may publish the package; else 404, whichever it is.
 async fn load(cx: &Cx, id: &str) -> Result<(PackageName, Record)> {
     cx.require_user()?;
     if !id::is_uuid(id) {
         return Err(not_found());
     }
-    let found = cx.objects.read(&keys::staged(id)?, GetOptions::default(), &ObjectInfo::default()).await?;
-    let found = found.ok_or_else(not_found)?;
-    let bytes = Body::stream(found.body, None).into_bytes("the staged version", LIMIT).await?;
-    let record: Record = serde_json::from_slice(&bytes)
-        .map_err(|error| Error::internal("a staged version can't be read").with_source(error))?;
+    let record = read(cx, id).await?.ok_or_else(not_found)?;
     let name = record.name()?;
     if !cx.allows(&access::package(cx, &name), Action::Write, None).await? {
         return Err(not_found());

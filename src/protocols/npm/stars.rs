@@ -25,21 +25,9 @@ struct Starred {
     packages: BTreeSet<String>,
 }
 
-impl Document for Starred {
-    const CONTENT_TYPE: &'static str = "application/json";
+impl JsonDocument for Starred {
     const LIMIT: u64 = 4 << 20;
     const NAME: &'static str = "list of stars";
-
-    fn parse(bytes: &Bytes) -> Result<Self> {
-        serde_json::from_slice(bytes)
-            .map_err(|error| Error::internal("a list of stars can't be read").with_source(error))
-    }
-
-    fn serialize(&self) -> Result<Bytes> {
-        serde_json::to_vec(self)
-            .map(Bytes::from)
-            .map_err(|error| Error::internal("a list of stars can't be written").with_source(error))
-    }
 }
 
 /// Notes that `user` has starred the package, or no longer has.

@@ -39,21 +39,9 @@ pub(crate) struct Trust {
     pub(crate) records: Vec<Record>,
 }
 
-impl Document for Trust {
-    const CONTENT_TYPE: &'static str = "application/json";
+impl JsonDocument for Trust {
     const LIMIT: u64 = 256 << 10;
     const NAME: &'static str = "list of trusted builds";
-
-    fn parse(bytes: &Bytes) -> Result<Self> {
-        serde_json::from_slice(bytes)
-            .map_err(|error| Error::internal("a stored list of trusted builds is damaged").with_source(error))
-    }
-
-    fn serialize(&self) -> Result<Bytes> {
-        serde_json::to_vec(self).map(Bytes::from).map_err(|error| {
-            Error::internal("a list of trusted builds could not be written").with_source(error)
-        })
-    }
 }
 
 /// What npm sends.

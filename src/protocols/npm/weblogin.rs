@@ -44,18 +44,10 @@ pub(crate) struct Login {
     taken: bool,
 }
 
-impl Document for Login {
-    const CONTENT_TYPE: &'static str = "application/json";
+impl JsonDocument for Login {
     const LIMIT: u64 = 16 << 10;
     const NAME: &'static str = "login";
-
-    fn parse(bytes: &Bytes) -> Result<Self> {
-        serde_json::from_slice(bytes).map_err(|_| Error::internal("a stored login is damaged"))
-    }
-
-    fn serialize(&self) -> Result<Bytes> {
-        serde_json::to_vec(self).map(Bytes::from).map_err(|_| Error::internal("a login could not be written"))
-    }
+    const SECRET: bool = true;
 }
 
 impl Login {

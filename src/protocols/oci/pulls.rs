@@ -62,21 +62,9 @@ fn later(mine: &mut BTreeMap<String, Timestamp>, theirs: &BTreeMap<String, Times
     changed
 }
 
-impl Document for Pulls {
-    const CONTENT_TYPE: &'static str = "application/json";
+impl JsonDocument for Pulls {
     const LIMIT: u64 = 32 << 20;
     const NAME: &'static str = "record of pulls";
-
-    fn parse(bytes: &Bytes) -> Result<Self> {
-        serde_json::from_slice(bytes)
-            .map_err(|error| Error::internal("a stored record of pulls does not parse").with_source(error))
-    }
-
-    fn serialize(&self) -> Result<Bytes> {
-        serde_json::to_vec(self)
-            .map(Bytes::from)
-            .map_err(|error| Error::internal("a record of pulls does not serialise").with_source(error))
-    }
 }
 
 /// What this process has gathered and not written down yet.

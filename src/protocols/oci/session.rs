@@ -38,21 +38,9 @@ pub(super) struct Session {
     pub(super) writer: Option<WriterState>,
 }
 
-impl Document for Session {
-    const CONTENT_TYPE: &'static str = "application/json";
+impl JsonDocument for Session {
     const LIMIT: u64 = 4 << 20;
     const NAME: &'static str = "upload session";
-
-    fn parse(bytes: &Bytes) -> Result<Self> {
-        serde_json::from_slice(bytes)
-            .map_err(|error| Error::internal("a stored upload session does not parse").with_source(error))
-    }
-
-    fn serialize(&self) -> Result<Bytes> {
-        serde_json::to_vec(self)
-            .map(Bytes::from)
-            .map_err(|error| Error::internal("an upload session does not serialise").with_source(error))
-    }
 }
 
 impl Session {

@@ -6,6 +6,7 @@ mod attacks;
 mod batch;
 mod costs;
 mod faults;
+mod gc;
 mod large;
 mod lists;
 mod manage;

@@ -162,30 +162,15 @@ impl Condemned {
     }
 }
 
-macro_rules! json_document {
-    ($type:ty, $name:literal, $limit:expr) => {
-        impl Document for $type {
-            const CONTENT_TYPE: &'static str = "application/json";
-            const LIMIT: u64 = $limit;
-            const NAME: &'static str = $name;
-
-            fn parse(bytes: &Bytes) -> Result<Self> {
-                serde_json::from_slice(bytes).map_err(|error| {
-                    Error::internal(concat!("a stored ", $name, " does not parse")).with_source(error)
-                })
-            }
-
-            fn serialize(&self) -> Result<Bytes> {
-                serde_json::to_vec(self).map(Bytes::from).map_err(|error| {
-                    Error::internal(concat!("a ", $name, " does not serialise")).with_source(error)
-                })
-            }
-        }
-    };
+impl JsonDocument for Collections {
+    const LIMIT: u64 = 1 << 20;
+    const NAME: &'static str = "list of collections";
 }
 
-json_document!(Collections, "list of collections", 1 << 20);
-json_document!(Condemned, "list of condemned digests", 8 << 20);
+impl JsonDocument for Condemned {
+    const LIMIT: u64 = 8 << 20;
+    const NAME: &'static str = "list of condemned digests";
+}
 
 #[cfg(test)]
 mod tests {
