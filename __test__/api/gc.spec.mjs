@@ -103,8 +103,8 @@ describe('garbage collection', () => {
     const report = (await command('--dry-run', '--json')).ok().json();
     assert.deepEqual(report.protocols.oci.removed, { blobs: 1, links: 1 });
     const done = (await command()).ok().shows(/^waiting for objections$/m);
-    assert.equal(done.stdout, 'oci: removed 1 blob, 1 link, which frees 2.9 KiB\n');
-    assert.equal((await command()).ok().stdout, 'oci: removed nothing\n');
+    assert.equal(done.stdout, 'npm: removed nothing\noci: removed 1 blob, 1 link, which frees 2.9 KiB\n');
+    assert.equal((await command()).ok().stdout, 'npm: removed nothing\noci: removed nothing\n');
     (await run([process.execPath, cli, 'gc', '--help'], { cwd: box.dir, env: box.env })).ok().shows(/--dry-run/).shows(/oci\.retention/);
   });
 
