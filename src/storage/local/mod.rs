@@ -16,6 +16,7 @@ mod read;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -50,13 +51,20 @@ pub struct LocalStore {
     clock: Clock,
     part_size: u64,
     warnings: OnceLock<Vec<String>>,
+    requests: AtomicU64,
 }
 
 impl LocalStore {
     /// A store in `root`, which [`Store::prepare`] creates.
     pub fn new(root: PathBuf, durability: Durability, clock: Clock) -> Self {
         let folder = Folder { root, durability, naming: OnceLock::new() };
-        Self { folder: Arc::new(folder), clock, part_size: PART_SIZE, warnings: OnceLock::new() }
+        Self {
+            folder: Arc::new(folder),
+            clock,
+            part_size: PART_SIZE,
+            warnings: OnceLock::new(),
+            requests: AtomicU64::new(0),
+        }
     }
 
     /// With another part size in bytes: small ones let a test have many parts.
@@ -72,6 +80,7 @@ impl LocalStore {
         T: Send + 'static,
         F: FnOnce(&Folder) -> StoreResult<T> + Send + 'static,
     {
+        self.requests.fetch_add(1, Ordering::Relaxed);
         let folder = Arc::clone(&self.folder);
         match tokio::task::spawn_blocking(move || job(&folder)).await {
             Ok(answer) => answer,
@@ -225,6 +234,11 @@ impl Store for LocalStore {
     async fn sweep(&self, age: Duration) -> StoreResult<u64> {
         let now = self.clock.now();
         self.run(move |folder| prepare::sweep(folder, age, now)).await
+    }
+
+    /// Each operation on the folder is one: what would be a request to a bucket.
+    fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
     }
 }
 
