@@ -178,7 +178,9 @@ pub(crate) fn check_tag(tag: &str) -> Result<()> {
     if is_prototype_key(tag) {
         return refuse("the word is reserved");
     }
-    if super::version::is_range(tag) {
+    // npm passes over any number of `v`, the crate that reads ranges here over one.
+    let bare = tag.trim_start_matches('v');
+    if super::version::is_range(tag) || (!bare.is_empty() && super::version::is_range(bare)) {
         return refuse("it can be read as a version range");
     }
     Ok(())
@@ -241,12 +243,27 @@ mod tests {
 
     #[test]
     fn tags() {
-        for good in ["latest", "beta", "next-11", "v", "release"] {
+        for good in ["latest", "beta", "next-11", "v", "vv", "release", "vnext", "v8-lts"] {
             check_tag(good).unwrap();
         }
-        for bad in
-            ["", "1", "1.0.0", "v1", "1.x", "*", "x", "^1.0.0", "a/b", "a b", "__proto__", "constructor"]
-        {
+        for bad in [
+            "",
+            "1",
+            "1.0.0",
+            "v1",
+            "vv1",
+            "vv1.1.0",
+            "vvv1.x",
+            "vx",
+            "1.x",
+            "*",
+            "x",
+            "^1.0.0",
+            "a/b",
+            "a b",
+            "__proto__",
+            "constructor",
+        ] {
             assert!(check_tag(bad).is_err(), "{bad}");
         }
     }
