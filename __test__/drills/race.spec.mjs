@@ -18,10 +18,13 @@ const WRITES = 64;
 for (const storage of ['local', 'moto', 'rgw']) {
   describe(`${PROCESSES} processes x ${WRITES} writes on ${storage}`, () => {
     const skip = storage === 'rgw' && process.env[missingRgw];
-    it('keeps every version of a package and every tag of a repository', { timeout: 600_000, skip }, async () => {
+    it('keeps every version of a package and every tag of a repository', { timeout: 600_000, skip }, async (t) => {
       const fleet = await startFleet(storage, PROCESSES);
       try {
         for (let round = 0; round < rounds; round++) await race(fleet.members, `race-${round}`);
+      } catch (error) {
+        for (const { log } of fleet.members) t.diagnostic(log().slice(-2000));
+        throw error;
       } finally {
         await fleet.stop();
       }
