@@ -35,9 +35,12 @@ fn parse(text: &str) -> Option<semver::Version> {
         .then_some(version)
 }
 
-/// Whether a text can be read as a range, such as `1`, `^1.0.0` or `*`.
+/// Whether a text can be read as a range, such as `1`, `^1.0.0` or `*`; also with numbers that are too large for the crate and not for npm.
 pub(crate) fn is_range(text: &str) -> bool {
-    text.len() <= MAX_VERSION && nodejs_semver::Range::parse(text).is_ok()
+    let numbers =
+        || text.split('.').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
+    text.len() <= MAX_VERSION
+        && (nodejs_semver::Range::parse(text).is_ok() || clean(text).is_some() || numbers())
 }
 
 /// The version that npm would install for a range: the preferred one (that of `latest`) if it fits, else the highest that fits.
