@@ -53,7 +53,6 @@ pub struct Courier {
     storage: Storage,
     clock: Clock,
     leases: Leases,
-    client: Client,
 }
 
 impl Courier {
@@ -70,14 +69,23 @@ impl Courier {
         let hook = Webhook::new(config)?;
         let feeds = feeds.into_iter().filter(|(protocol, _)| hook.hears(*protocol)).collect();
         let leases = Leases::new(storage.clone());
-        Ok(Self { hook, feeds, storage, clock, leases, client: Client::new()? })
+        Ok(Self { hook, feeds, storage, clock, leases })
     }
 
-    /// Delivers, or waits for its turn; never ends.
+    /// Delivers, or waits for its turn; never ends, unless no request can be made at all.
     pub async fn run(self) {
+        // Not before: it reads the system's certificates.
+        let client = match Client::new() {
+            Ok(client) => client,
+            Err(error) => {
+                let (url, causes) = (self.hook.host(), error.causes());
+                tracing::error!(url, causes, "a webhook can't be served: {}", error.message());
+                return;
+            }
+        };
         loop {
             match self.leases.try_take(&format!("webhook-{}", self.hook.id())).await {
-                Ok(Some(lease)) => self.serve(&lease).await,
+                Ok(Some(lease)) => self.serve(&client, &lease).await,
                 Ok(None) => {}
                 Err(error) => tracing::debug!(causes = error.causes(), "webhooks wait: {}", error.message()),
             }
@@ -86,10 +94,10 @@ impl Courier {
     }
 
     /// Delivers for as long as the lease holds.
-    async fn serve(&self, lease: &Lease) {
+    async fn serve(&self, client: &Client, lease: &Lease) {
         while lease.is_held() {
             for (protocol, index) in &self.feeds {
-                if let Err(error) = self.deliver(lease, *protocol, index).await {
+                if let Err(error) = self.deliver(client, lease, *protocol, index).await {
                     let (url, causes) = (self.hook.host(), error.causes());
                     tracing::warn!(url, causes, "a webhook is not served: {}", error.message());
                 }
@@ -99,7 +107,13 @@ impl Courier {
     }
 
     /// Delivers what is new in one feed.
-    async fn deliver(&self, lease: &Lease, protocol: ProtocolName, index: &Index) -> Result<()> {
+    async fn deliver(
+        &self,
+        client: &Client,
+        lease: &Lease,
+        protocol: ProtocolName,
+        index: &Index,
+    ) -> Result<()> {
         let Some(since) = self.cursor(protocol).await? else {
             // It was not there before: it hears of what happens from now on.
             return self.advance(protocol, index.newest().await?).await;
@@ -110,7 +124,7 @@ impl Courier {
         }
         for batch in events.chunks(BATCH) {
             for event in batch {
-                if self.hook.wants(event) && !self.insist(lease, protocol, event).await {
+                if self.hook.wants(event) && !self.insist(client, lease, protocol, event).await {
                     return Ok(());
                 }
             }
@@ -122,14 +136,14 @@ impl Courier {
     }
 
     /// Delivers one event, however often it takes. `false` if another process has taken over.
-    async fn insist(&self, lease: &Lease, protocol: ProtocolName, event: &Entry) -> bool {
+    async fn insist(&self, client: &Client, lease: &Lease, protocol: ProtocolName, event: &Entry) -> bool {
         let mut pause = PAUSE.0;
         loop {
             if !lease.is_held() {
                 return false;
             }
             let now = self.clock.now();
-            let problem = match self.hook.send(&self.client, protocol, event, now).await {
+            let problem = match self.hook.send(client, protocol, event, now).await {
                 Ok(status) if status.is_success() => return true,
                 Ok(status) => format!("it answered {status}"),
                 Err(error) => error.message().to_owned(),
