@@ -42,7 +42,7 @@ class Folder {
 
   /** The tarball as a stream; `undefined` where only the document came from elsewhere. */
   async tarball(name, version, manifest) {
-    const named = new URL(manifest.dist?.tarball ?? 'none:', 'http://localhost/').pathname.split('/').pop();
+    const named = new URL(manifest.dist?.tarball ?? 'none:', 'http://localhost/').pathname.split('/').pop() ?? '';
     const own = `${name.split('/').pop()}-${version}.tgz`;
     for (const file of new Set([decodeURIComponent(named), own])) {
       // A name from outside must stay in its folder.
@@ -59,6 +59,7 @@ class Remote {
   /** @param {string} url @param {{ token?: string }} options */
   constructor(url, { token } = {}) {
     this.base = url.replace(/\/*$/, '/');
+    /** @type {Record<string, string>} */
     this.headers = token ? { authorization: `Bearer ${token}` } : {};
   }
 
@@ -128,6 +129,7 @@ async function importNpm(registry, { from, names, token, own, adopt, onProgress 
   const source = /^https?:/.test(from) ? new Remote(from, { token }) : new Folder(from);
   const here = local(registry, own.headers);
   const wanted = names?.length ? names : await source.names();
+  /** @type {{ names: number, imported: number, present: number, missing: number, problems: { name: string, version?: string, problem: string }[] }} */
   const report = { names: 0, imported: 0, present: 0, missing: 0, problems: [] };
   let done = 0;
   await each(wanted, AT_ONCE, async (name) => {

@@ -25,9 +25,14 @@ class Remote {
     this.basic = username === undefined ? undefined : `Basic ${Buffer.from(`${username}:${password ?? ''}`).toString('base64')}`;
   }
 
-  /** @param {string} path below `/v2/`, or a link @param {string} key what the token is for */
+  /**
+   * @param {string} path below `/v2/`, or a link
+   * @param {string} key what the token is for
+   * @param {{ accept?: string, fine?: number[] }} [options]
+   */
   async get(path, key, { accept, fine = [] } = {}) {
     const url = new URL(path.startsWith('/') ? path : `v2/${path}`, this.base).href;
+    /** @type {Record<string, string>} */
     const headers = accept ? { accept } : {};
     const authorization = this.#tokens.get(key) ?? this.basic;
     const first = await ask(url, { headers: authorization ? { ...headers, authorization } : headers, fine: [...fine, 401] });
@@ -72,8 +77,15 @@ async function all(items) {
 class Repository {
   #copied = new Map();
 
+  /**
+   * @param {string} name
+   * @param {{ source: Remote, here: ReturnType<typeof local>, report: any }} run
+   */
   constructor(name, { source, here, report }) {
-    Object.assign(this, { name, source, here, report });
+    this.name = name;
+    this.source = source;
+    this.here = here;
+    this.report = report;
   }
 
   async run() {
@@ -143,6 +155,7 @@ class Repository {
 async function importOci(registry, { from, names, username, password, own, onProgress }) {
   const source = new Remote(from, { username, password });
   const here = local(registry, own.headers);
+  /** @type {{ names: number, imported: number, present: number, bytes: number, problems: { name: string, version?: string, problem: string }[] }} */
   const report = { names: 0, imported: 0, present: 0, bytes: 0, problems: [] };
   const wanted = names?.length ? names : await all(source.list('_catalog?n=1000', 'repositories', '_catalog'));
   let done = 0;
