@@ -777,7 +777,7 @@ export declare class SmartRegistry {
   stats(): Promise<IRegistryStats>;
   /**
    * What has happened, oldest first; `since` is the `last` of the answer before. Single events are kept for the last five hundred changes at least;
-   * `gap` says that some are missing.
+   * `gap` says that some may be missing.
    */
   events(protocol: TRegistryProtocol, options?: { since?: number }): Promise<{ events: IRegistryEvent[]; last: number; gap: boolean }>;
   /** The numbers of this registry, as Prometheus reads them. */

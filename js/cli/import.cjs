@@ -24,7 +24,9 @@ async function run(protocol, from, names, { json = false, passwordStdin, tokenSt
     process.stdout.write(`${JSON.stringify(report, undefined, 2)}\n`);
     return;
   }
-  const lines = report.problems.map(({ name, version, problem }) => `${name}${version ? `@${version}` : ''}: ${problem}`);
+  // What another registry calls things is not for the terminal to obey.
+  const plain = (text) => text.replace(/[\x00-\x1f\x7f-\x9f]/g, '?');
+  const lines = report.problems.map(({ name, version, problem }) => plain(`${name}${version ? `@${version}` : ''}: ${problem}`));
   const parts = [`${report.imported} imported`, `${report.present} here already`];
   if (report.missing > 0) parts.push(`${report.missing} without their tarball`);
   if (report.bytes > 0) parts.push(size(report.bytes));

@@ -4,16 +4,19 @@
 const { createReadStream } = require('node:fs');
 const { readdir, readFile, stat } = require('node:fs/promises');
 const { join } = require('node:path');
-const { ask, each, local } = require('./source.cjs');
+const { ask, bounded, each, local } = require('./source.cjs');
 
 /** Packages at the same time. */
 const AT_ONCE = 4;
 /** Changes or search results of one answer. */
 const PAGE = 250;
+/** Largest document of another registry, in bytes. */
+const DOCUMENT = 256 << 20;
 /** What of a document is taken over once its versions are here. */
 const TAKEN = ['name', 'dist-tags', 'time', 'maintainers', 'users', 'readme'];
 
-const encode = (name) => name.replace('/', '%2f');
+/** A name from outside as one segment of a path. */
+const encode = (name) => encodeURIComponent(name);
 const ignoreMissing = (error) => {
   if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return undefined;
   throw error;
@@ -64,7 +67,8 @@ class Remote {
   }
 
   async #json(path) {
-    return (await ask(new URL(path, this.base).href, { headers: { ...this.headers, accept: 'application/json' } })).json();
+    const response = await ask(new URL(path, this.base).href, { headers: { ...this.headers, accept: 'application/json' } });
+    return JSON.parse((await bounded(response, DOCUMENT)).toString());
   }
 
   /** By the feed of changes, or by a search for everything where there is none. */

@@ -1,7 +1,7 @@
 // Imports repositories from any OCI registry by URL: every tag, what it names, and what refers to that.
 'use strict';
 
-const { ask, each, local } = require('./source.cjs');
+const { ask, bounded, each, local } = require('./source.cjs');
 
 /** Repositories, and blobs of an image, at the same time. */
 const AT_ONCE = 2;
@@ -14,6 +14,18 @@ const MANIFESTS = [
   'application/vnd.docker.distribution.manifest.list.v2+json',
   'application/vnd.oci.artifact.manifest.v1+json',
 ].join(', ');
+
+/** Largest manifest or list of another registry, in bytes. */
+const DOCUMENT = 32 << 20;
+
+/** What another registry may call a repository, and a tag or a digest: it becomes part of our paths. */
+const NAME = /^[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:\/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*$/;
+const REFERENCE = /^(?:\w[\w.-]{0,127}|sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$/;
+
+function checked(text, form) {
+  if (typeof text !== 'string' || !form.test(text)) throw new Error(`the source names ${JSON.stringify(text)?.slice(0, 200)}, which is no good name`);
+  return text;
+}
 
 /** Asks a registry, with a token for each repository where it wants one. */
 class Remote {
@@ -61,7 +73,7 @@ class Remote {
     for (let next = path; next; ) {
       const response = await this.get(next, key, { fine: [404] });
       if (response.status === 404) return void (await response.body?.cancel());
-      yield* (await response.json())[member] ?? [];
+      yield* JSON.parse((await bounded(response, DOCUMENT)).toString())[member] ?? [];
       next = /<([^>]+)>;\s*rel="?next"?/.exec(response.headers.get('link') ?? '')?.[1];
     }
   }
@@ -100,6 +112,7 @@ class Repository {
 
   /** Copies a manifest with all that it needs and all that refers to it; each once. */
   async manifest(reference) {
+    checked(reference, REFERENCE);
     const known = this.#copied.get(reference);
     if (known) return known;
     const copy = this.#manifest(reference);
@@ -109,7 +122,7 @@ class Repository {
 
   async #manifest(reference) {
     const response = await this.source.get(`${this.name}/manifests/${reference}`, this.name, { accept: MANIFESTS });
-    const bytes = Buffer.from(await response.arrayBuffer());
+    const bytes = await bounded(response, DOCUMENT);
     const type = response.headers.get('content-type')?.split(';')[0] ?? 'application/vnd.oci.image.manifest.v1+json';
     const { manifests = [], config, layers = [], blobs = [] } = JSON.parse(bytes.toString());
     for (const { digest } of manifests) await this.manifest(digest);
@@ -129,6 +142,7 @@ class Repository {
   }
 
   async blob(digest) {
+    checked(digest, REFERENCE);
     const there = await this.here.send('HEAD', `/v2/${this.name}/blobs/${digest}`);
     if (there.status === 200) {
       this.report.present += 1;
@@ -161,7 +175,7 @@ async function importOci(registry, { from, names, username, password, own, onPro
   let done = 0;
   await each(wanted, AT_ONCE, async (name) => {
     try {
-      await new Repository(name, { source, here, report }).run();
+      await new Repository(checked(name, NAME), { source, here, report }).run();
     } catch (error) {
       report.problems.push({ name, problem: error.message });
     }

@@ -38,6 +38,23 @@ async function ask(url, { fine = [], ...options } = {}) {
   );
 }
 
+/**
+ * The whole of an answer, within `limit` bytes: the other side decides what it sends.
+ *
+ * @param {Response} response
+ * @param {number} limit
+ */
+async function bounded(response, limit) {
+  const chunks = [];
+  let size = 0;
+  for await (const chunk of response.body ?? []) {
+    size += chunk.length;
+    if (size > limit) throw new Error(`${new URL(response.url).host} sends a document of more than ${limit} bytes`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
 /** Runs `work` over `items`, so many at a time. */
 async function each(items, concurrency, work) {
   const { default: pMap } = await import('p-map');
@@ -76,4 +93,4 @@ function local(registry, headers) {
   };
 }
 
-module.exports = { ask, each, local, SourceError };
+module.exports = { ask, bounded, each, local, SourceError };

@@ -115,14 +115,16 @@ impl Courier {
         index: &Index,
     ) -> Result<()> {
         let Some(since) = self.cursor(protocol).await? else {
+            // What was in the bucket before the index is no event.
+            index.settled().await;
             // It was not there before: it hears of what happens from now on.
             return self.advance(protocol, index.newest().await?).await;
         };
-        let (events, gap) = index.events(since).await?;
-        if gap {
-            tracing::warn!(url = self.hook.host(), %protocol, since, "a webhook was away for too long: some events are lost");
+        let found = index.events(since).await?;
+        if found.gap {
+            tracing::warn!(url = self.hook.host(), %protocol, since, "events may be missing: a webhook was away for long, or the index was made anew");
         }
-        for batch in events.chunks(BATCH) {
+        for batch in found.entries.chunks(BATCH) {
             for event in batch {
                 if self.hook.wants(event) && !self.insist(client, lease, protocol, event).await {
                     return Ok(());
@@ -132,7 +134,8 @@ impl Courier {
                 self.advance(protocol, last.serial).await?;
             }
         }
-        Ok(())
+        // Past what was imported, too, or it would be a gap for ever.
+        if found.newest > since { self.advance(protocol, found.newest).await } else { Ok(()) }
     }
 
     /// Delivers one event, however often it takes. `false` if another process has taken over.

@@ -45,7 +45,10 @@ impl Webhook {
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
             return Err(bad("a URL begins with http:// or https:// and names a host"));
         }
-        let mut id = Digest::sha256(config.url.as_bytes()).hex();
+        // Two that differ in what they want to hear are two, also at one URL.
+        let (events, protocols, names) = (&config.events, &config.protocols, &config.names);
+        let mut id =
+            Digest::sha256(json!([config.url, events, protocols, names]).to_string().as_bytes()).hex();
         id.truncate(ID);
         let secret = config.secret.as_ref().map(key_of).transpose()?;
         Ok(Self { id, uri, secret, config: config.clone() })
@@ -162,6 +165,7 @@ mod tests {
             assert_eq!(some.wants(&event(name, kind)), wanted, "{name} {kind}");
         }
         let (npm, oci) = (ProtocolName::new("npm"), ProtocolName::new("oci"));
+        assert_ne!(all.id(), some.id(), "each has a cursor of its own");
         assert!(all.hears(oci) && some.hears(npm) && !some.hears(oci));
         let now = Timestamp::from_millis(1_790_000_001_000);
         let request = all.request(npm, &event("widget", "publish"), now).unwrap();

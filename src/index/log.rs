@@ -62,6 +62,17 @@ impl JsonDocument for Head {
     const NAME: &'static str = "index head";
 }
 
+/// Single changes after some place.
+#[derive(Debug, Clone, Default)]
+pub struct Events {
+    /// Oldest first.
+    pub entries: Vec<Arc<Entry>>,
+    /// Serial of the newest change of all: where to go on.
+    pub newest: u64,
+    /// Whether some may be missing: single changes are kept for some time only, and what was imported at once never was any.
+    pub gap: bool,
+}
+
 /// How far somebody has followed the log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Reach {
@@ -252,15 +263,14 @@ impl Log {
         Ok(true)
     }
 
-    /// Every entry after `since`, oldest first, as far back as single entries are kept; and whether some are missing in between.
-    pub(super) async fn entries(&self, since: u64) -> Result<(Vec<Arc<Entry>>, bool)> {
+    /// Every entry after `since` as far back as single entries are kept. What was imported is no event.
+    pub(super) async fn entries(&self, since: u64) -> Result<Events> {
         for _ in 0..3 {
-            let Some(head) = self.head().await? else { return Ok((Vec::new(), false)) };
+            let Some(head) = self.head().await? else { return Ok(Events::default()) };
             let head = &head.document;
             let mut entries: Vec<Arc<Entry>> = Vec::new();
-            // Old segments have been merged, and imported ones never had single entries.
-            let single =
-                head.segments.iter().filter(|one| one.level == 0 && one.shift == 0 && one.to > since);
+            // Of merged segments only the last entry of each name is left.
+            let single = head.segments.iter().filter(|one| one.level == 0 && one.to > since);
             let mut readers = Vec::new();
             for segment in single {
                 readers.push(SegmentReader::open(&self.objects, segment).await?);
@@ -279,7 +289,8 @@ impl Log {
             entries.retain(|entry| entry.serial > since);
             entries.sort_by_key(|entry| entry.serial);
             let gap = (entries.len() as u64) < head.serial.saturating_sub(since);
-            return Ok((entries, gap));
+            entries.retain(|entry| !entry.operation.is_empty());
+            return Ok(Events { entries, newest: head.serial.max(since), gap });
         }
         Err(too_fast())
     }

@@ -24,6 +24,7 @@ use tokio::sync::{Mutex, watch};
 
 pub use entry::{Card, Change, Entry};
 use follow::Feed;
+pub use log::Events;
 use log::Log;
 pub use names::Changed;
 use names::Names;
@@ -124,9 +125,8 @@ impl Index {
         Ok((names.changes(since, limit), names.reach.serial))
     }
 
-    /// Every change after the serial `since`, oldest first, in single steps; the last five hundred at least are kept. Answers also whether
-    /// some are missing.
-    pub async fn events(&self, since: u64) -> Result<(Vec<Arc<Entry>>, bool)> {
+    /// Every change after the serial `since`, in single steps; the last five hundred at least are kept.
+    pub async fn events(&self, since: u64) -> Result<Events> {
         self.log.entries(since).await
     }
 

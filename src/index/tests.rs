@@ -261,3 +261,23 @@ async fn results_are_ranked_as_people_expect() {
         found(&index, odd).await;
     }
 }
+
+#[tokio::test]
+async fn what_was_imported_is_no_event_and_no_reason_to_wait() {
+    let bench = Bench::new();
+    let index = bench.index();
+    index.log.import(vec![change("a", ""), change("b", "")]).await.unwrap();
+    index.record(vec![change("a", "new")]).await;
+    let all = index.events(0).await.unwrap();
+    let told: Vec<_> = all.entries.iter().map(|one| (one.serial, one.name.as_str())).collect();
+    assert_eq!((told, all.newest, all.gap), (vec![(3, "a")], 3, false));
+    // Each change of a name that changed twice, also when the log was compacted in between.
+    index.record(vec![change("a", "newer")]).await;
+    index.log.compact().await.unwrap();
+    let rest = bench.index().events(2).await.unwrap();
+    assert_eq!((rest.entries.len(), rest.newest, rest.gap), (2, 4, false));
+    index.log.clear().await.unwrap();
+    index.log.import((0..200).map(|n| change(&format!("p{n}"), "")).collect()).await.unwrap();
+    let made_anew = index.events(4).await.unwrap();
+    assert_eq!((made_anew.entries.len(), made_anew.newest, made_anew.gap), (0, 204, true));
+}

@@ -126,10 +126,9 @@ impl Registry {
     /// There is no such protocol, or it is not enabled.
     pub async fn events(&self, protocol: &str, since: u64) -> Result<Events> {
         let mounted = self.enabled(protocol)?;
-        let (entries, gap) = mounted.index.events(since).await?;
-        let events: Vec<Event> = entries.iter().map(|entry| Event::of(entry)).collect();
-        let last = events.last().map_or(since, |event| event.serial);
-        Ok(Events { events, last, gap })
+        let found = mounted.index.events(since).await?;
+        let events = found.entries.iter().map(|entry| Event::of(entry)).collect();
+        Ok(Events { events, last: found.newest, gap: found.gap })
     }
 
     /// Takes over from another registry's document what publishing its content again could not; see [`crate::protocols::Protocol::adopt`].

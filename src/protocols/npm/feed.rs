@@ -14,7 +14,8 @@ const LIMIT: (usize, usize) = (1000, 10_000);
 ///
 /// `since=now` asks for the end of the feed and gets no changes.
 pub(crate) async fn changes(cx: &Cx, request: &Request) -> Result<Response> {
-    let limit = request.query.get("limit").and_then(|text| text.parse().ok()).unwrap_or(LIMIT.0).min(LIMIT.1);
+    let limit =
+        request.query.get("limit").and_then(|text| text.parse().ok()).unwrap_or(LIMIT.0).clamp(1, LIMIT.1);
     let since = match request.query.get("since").unwrap_or("0") {
         "now" => u64::MAX,
         text => text.parse().map_err(|_| {

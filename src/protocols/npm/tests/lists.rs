@@ -106,6 +106,7 @@ async fn a_mirror_follows_the_feed() {
     assert_eq!(all["last_seq"], 3);
     let page = feed("limit=1").await;
     assert_eq!((&page["results"][0]["id"], &page["last_seq"]), (&json!("b"), &json!(2)));
+    assert_eq!(feed("limit=0").await["last_seq"], 2, "nothing is passed over that was not told");
     assert_eq!(feed("since=now").await, json!({ "results": [], "last_seq": 3 }));
     let rev = packument(&registry, "b").await["_rev"].as_str().unwrap().to_owned();
     registry.send(TestRequest::new(http::Method::DELETE, &format!("/npm/b/-rev/{rev}"))).await;
