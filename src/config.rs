@@ -1,5 +1,7 @@
 //! Configuration and its defaults, as users write it (`IRegistryConfig`). Read once, checked once; no IO.
 
+pub mod upstream;
+
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
@@ -26,6 +28,8 @@ pub struct Config {
     pub maintenance: MaintenanceConfig,
     /// Whom to tell of changes.
     pub webhooks: Vec<WebhookConfig>,
+    /// Where to ask for what is not here, by protocol.
+    pub upstreams: BTreeMap<String, upstream::ProtocolUpstreams>,
     /// Everything else: one entry per protocol, by its name.
     #[serde(flatten)]
     pub rest: BTreeMap<String, Value>,

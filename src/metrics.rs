@@ -16,7 +16,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 
 use crate::core::body::{Body, ByteStream};
@@ -25,6 +25,7 @@ use crate::core::protocol_name::ProtocolName;
 use crate::core::request::Request;
 use crate::core::response::Response;
 use crate::storage::{Storage, Store};
+use crate::upstream::{State, Upstream, Upstreams, Verdict};
 
 /// Content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -66,7 +67,7 @@ const BUCKETS: [f64; 14] =
 
 impl Metrics {
     /// All at zero.
-    pub(crate) fn new(storage: &Storage) -> Self {
+    pub(crate) fn new(storage: &Storage, upstreams: Vec<(ProtocolName, Arc<Upstreams>)>) -> Self {
         let mut all = prometheus_client::registry::Registry::with_prefix("smartregistry");
         let requests = Family::<RequestLabels, Counter>::default();
         let durations = Family::<ProtocolLabels, Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
@@ -88,6 +89,7 @@ impl Metrics {
             "Bytes of the artifacts among them",
             Family::clone(&freed_bytes),
         );
+        all.register_collector(Box::new(UpstreamNumbers(upstreams)));
         all.register_collector(Box::new(StoreNumbers(Arc::clone(storage.store()))));
         Self { all, requests, durations, bytes_in, bytes_out, in_flight, removed, freed_bytes }
     }
@@ -321,6 +323,91 @@ impl Collector for StoreNumbers {
             requests.metric_type(),
         )?;
         requests.encode(metric.encode_family(&labels)?)
+    }
+}
+
+/// Numbers that the upstreams count themselves.
+struct UpstreamNumbers(Vec<(ProtocolName, Arc<Upstreams>)>);
+
+impl std::fmt::Debug for UpstreamNumbers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("UpstreamNumbers")
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UpstreamLabels {
+    protocol: &'static str,
+    upstream: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VerdictLabels {
+    protocol: &'static str,
+    upstream: String,
+    verdict: &'static str,
+}
+
+/// A number of an upstream: name, help, and how it is read.
+type UpstreamCount = (&'static str, &'static str, fn(&Upstream) -> u64);
+
+const UPSTREAM_COUNTS: [UpstreamCount; 3] = [
+    ("upstream_requests", "Requests to an upstream", |upstream| upstream.figures().requests()),
+    ("upstream_failures", "Those that failed", |upstream| upstream.figures().failures()),
+    ("upstream_received_bytes", "Bytes of an upstream's answers", |upstream| upstream.figures().bytes()),
+];
+
+impl UpstreamNumbers {
+    fn each(&self) -> impl Iterator<Item = (UpstreamLabels, Arc<Upstream>)> {
+        self.0.iter().flat_map(|(protocol, upstreams)| {
+            let labels = |upstream: &Upstream| UpstreamLabels {
+                protocol: protocol.as_str(),
+                upstream: upstream.id.to_string(),
+            };
+            upstreams.known().into_iter().map(move |upstream| (labels(&upstream), upstream))
+        })
+    }
+
+    fn answers(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+        let help = "What was asked of an upstream, by how it was answered";
+        let kind = ConstCounter::new(0_u64).metric_type();
+        let mut metric = encoder.encode_descriptor("upstream_answers", help, None, kind)?;
+        for (UpstreamLabels { protocol, upstream: id }, upstream) in self.each() {
+            for verdict in Verdict::ALL {
+                let labels = VerdictLabels { protocol, upstream: id.clone(), verdict: verdict.as_str() };
+                ConstCounter::new(upstream.figures().count(verdict))
+                    .encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Collector for UpstreamNumbers {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        if self.0.iter().all(|(_, upstreams)| !upstreams.is_used()) {
+            return Ok(());
+        }
+        self.answers(&mut encoder)?;
+        for (name, help, read) in UPSTREAM_COUNTS {
+            let kind = ConstCounter::new(0_u64).metric_type();
+            let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
+            for (labels, upstream) in self.each() {
+                ConstCounter::new(read(&upstream)).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        let help = "0 asked as usual, 1 tried with one request, 2 left alone";
+        let kind = ConstGauge::new(0_i64).metric_type();
+        let mut metric = encoder.encode_descriptor("upstream_breaker", help, None, kind)?;
+        for (labels, upstream) in self.each() {
+            let state: i64 = match upstream.state() {
+                State::Closed => 0,
+                State::HalfOpen => 1,
+                State::Open(_) => 2,
+            };
+            ConstGauge::new(state).encode(metric.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
 }
 

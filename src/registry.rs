@@ -39,6 +39,7 @@ use crate::storage::local::{self, LocalStore};
 use crate::storage::memory::MemoryStore;
 use crate::storage::s3::{S3Descriptor, S3Store};
 use crate::storage::{Hooks, Storage, StorageLimits, Store};
+use crate::upstream::{UpstreamProvider, Upstreams};
 use upkeep::{Task, Upkeep};
 
 pub use upkeep::Garbage;
@@ -50,6 +51,8 @@ pub use survey::{Amount, Event, Events, ProtocolStats, Stats};
 pub struct Extensions {
     /// Its own auth provider.
     pub auth_provider: Option<Arc<dyn AuthProvider>>,
+    /// Its say on which upstreams are asked.
+    pub upstream_provider: Option<Arc<dyn UpstreamProvider>>,
     /// Its storage hooks.
     pub hooks: Option<Arc<dyn Hooks>>,
     /// Its own store, in place of the configured one: for tests.
@@ -82,6 +85,7 @@ struct Mounted {
     config: ProtocolConfig,
     protocol: Box<dyn Protocol>,
     index: Arc<Index>,
+    upstream: Arc<Upstreams>,
 }
 
 /// A protocol's bucket, for its index.
@@ -125,9 +129,11 @@ impl Registry {
         };
         let storage = Storage::new(store, extensions.hooks, &limits, clock.clone());
         let auth = Arc::new(build_auth(config, extensions.auth_provider, &storage, &clock)?);
-        let (mounted, routes) = mount(config, extensions.protocols, &storage, &clock)?;
+        let provider = extensions.upstream_provider;
+        let (mounted, routes) = mount(config, extensions.protocols, provider.as_ref(), &storage, &clock)?;
         let trust = config.trust_proxy.resolve()?;
-        let metrics = Arc::new(Metrics::new(&storage));
+        let upstreams = mounted.iter().map(|mounted| (mounted.name, Arc::clone(&mounted.upstream))).collect();
+        let metrics = Arc::new(Metrics::new(&storage, upstreams));
         let upkeep = Arc::new(Upkeep {
             storage: storage.clone(),
             auth: Arc::clone(&auth),
@@ -289,6 +295,7 @@ impl Registry {
             objects: self.storage.objects(mounted.name, actor),
             identity,
             mount,
+            method: request.method.clone(),
             ..self.upkeep.cx(mounted)
         };
         mounted.protocol.handle(&cx, path, request).await
@@ -373,6 +380,7 @@ fn build_auth(
 fn mount(
     config: &Config,
     more: &[Entry],
+    provider: Option<&Arc<dyn UpstreamProvider>>,
     storage: &Storage,
     clock: &Clock,
 ) -> Result<(Vec<Arc<Mounted>>, Vec<Route>)> {
@@ -400,8 +408,12 @@ fn mount(
             redirect_downloads: config.storage.redirect_downloads,
         };
         let index = Arc::new(Index::new(storage, entry.name, clock.clone())?);
+        let upstreams = config.upstreams.get(entry.name.as_str());
+        let upstream =
+            Upstreams::new(entry.name, upstreams, provider.cloned(), config.limits.cache, clock.clone())?;
         let protocol = (entry.build)(settings)?;
-        mounted.push(Arc::new(Mounted { name: entry.name, config: own, protocol, index }));
+        let upstream = Arc::new(upstream);
+        mounted.push(Arc::new(Mounted { name: entry.name, config: own, protocol, index, upstream }));
     }
     routes.sort_by_key(|route| (std::cmp::Reverse(route.path.parts().len()), route.alias));
     Ok((mounted, routes))

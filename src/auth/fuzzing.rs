@@ -14,6 +14,7 @@ use super::jwt::{self, Grant, Jwt, Verdict};
 use super::oidc::Issuers;
 use super::scope::{self, Action, Resource, Scope};
 use crate::config::IssuerConfig;
+use crate::core::pattern::name_matches;
 use crate::core::request::Request;
 use crate::core::secret::Secret;
 use crate::core::time::{Clock, Timestamp};
@@ -189,6 +190,6 @@ fn scopes(input: &mut Input<'_>) {
         assert!(!may(Action::Read), "{text:?} {resource}");
     }
     if !scope.name.contains('*') {
-        assert_eq!(scope::name_matches(scope.name, &name), scope.name == name, "{text:?} {name:?}");
+        assert_eq!(name_matches(scope.name, &name), scope.name == name, "{text:?} {name:?}");
     }
 }

@@ -37,7 +37,7 @@ pub use factor::{FactorMode, ONE_TIME_CODE};
 pub use identity::{AuthToken, Identity, IssuedToken, TokenInfo};
 pub use oidc::IdToken;
 pub use provider::{AuthProvider, Credentials, TokenOptions};
-pub use scope::{Action, Resource, Scope, name_matches};
+pub use scope::{Action, Resource, Scope};
 pub use setup::Setup;
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::scope::{self, Action, Resource};
 use crate::config::{Visibility, VisibilityRule};
 use crate::core::error::{Error, Result};
+use crate::core::pattern::name_matches;
 
 /// The rules of one registry.
 #[derive(Debug, Default)]
@@ -85,7 +86,7 @@ impl Rule {
     fn covers(&self, resource: &Resource) -> bool {
         scope::field_matches(&self.protocol, &resource.protocol)
             && scope::field_matches(&self.kind, &resource.kind)
-            && scope::name_matches(&self.name, &resource.name)
+            && name_matches(&self.name, &resource.name)
     }
 }
 

@@ -222,6 +222,19 @@ impl Error {
         &self.0.headers
     }
 
+    /// The same error for another of those who wait for one outcome; its causes stay with the first.
+    #[must_use]
+    pub fn echo(&self) -> Self {
+        Self(Box::new(Inner {
+            kind: self.0.kind,
+            code: self.0.code,
+            message: self.0.message.clone(),
+            detail: self.0.detail.clone(),
+            headers: self.0.headers.clone(),
+            source: None,
+        }))
+    }
+
     /// The chain of causes as one line, for the log.
     pub fn causes(&self) -> String {
         let mut line = String::new();

@@ -12,6 +12,7 @@ pub mod id;
 pub mod negotiate;
 pub mod origin;
 pub mod path;
+pub mod pattern;
 pub mod protocol_name;
 pub mod range;
 pub mod request;

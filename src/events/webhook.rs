@@ -13,10 +13,10 @@ use http::{Request, StatusCode, Uri, header};
 use serde_json::json;
 use sha2::Sha256;
 
-use crate::auth::name_matches;
 use crate::config::WebhookConfig;
 use crate::core::digest::Digest;
 use crate::core::error::{Error, Result};
+use crate::core::pattern::name_matches;
 use crate::core::protocol_name::ProtocolName;
 use crate::core::secret::Secret;
 use crate::core::time::Timestamp;

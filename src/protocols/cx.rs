@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use http::Method;
+
 use crate::auth::{Action, Auth, Identity, Resource};
 use crate::config::Visibility;
 use crate::core::error::{Error, Kind, Result};
@@ -10,6 +12,7 @@ use crate::core::request::Origin;
 use crate::core::time::Clock;
 use crate::index::Index;
 use crate::storage::Objects;
+use crate::upstream::{Candidates, Question, Upstreams};
 
 /// The context of one request of one protocol.
 pub struct Cx {
@@ -21,12 +24,16 @@ pub struct Cx {
     pub index: Arc<Index>,
     /// Who may do what.
     pub auth: Arc<Auth>,
+    /// Other registries, where some are configured.
+    pub upstream: Arc<Upstreams>,
     /// The time.
     pub clock: Clock,
     /// Who asks. Authenticated before the handler runs.
     pub identity: Identity,
     /// Where the request came in.
     pub mount: Mount,
+    /// Its method, for who decides by it which upstreams are asked.
+    pub method: Method,
 }
 
 /// Where a request came in, for links.
@@ -53,6 +60,27 @@ impl Mount {
 }
 
 impl Cx {
+    /// The upstreams that are asked for a name; `None` if it is not asked for. Whether it belongs to somebody here is the protocol's to know.
+    pub async fn upstreams(
+        &self,
+        name: &str,
+        scope: Option<&str>,
+        kind: &'static str,
+    ) -> Result<Option<Candidates>> {
+        if !self.upstream.is_used() {
+            return Ok(None);
+        }
+        let question = Question {
+            protocol: self.protocol,
+            resource: name.to_owned(),
+            scope: scope.map(str::to_owned),
+            actor: self.objects.actor().cloned(),
+            method: self.method.to_string(),
+            resource_type: kind,
+        };
+        self.upstream.candidates(question).await
+    }
+
     /// Names a resource of this protocol.
     pub fn resource(&self, kind: &'static str, name: impl Into<String>) -> Resource {
         crate::auth::resource(self.protocol, kind, name)

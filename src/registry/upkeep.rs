@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use http::Method;
 use serde::Serialize;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -87,8 +88,10 @@ impl Upkeep {
             index: Arc::clone(&mounted.index),
             auth: Arc::clone(&self.auth),
             clock: self.clock.clone(),
+            upstream: Arc::clone(&mounted.upstream),
             identity: Identity::Anonymous,
             mount: Mount::default(),
+            method: Method::GET,
         }
     }
 

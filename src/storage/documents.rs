@@ -100,14 +100,14 @@ impl Documents {
         }
     }
 
-    /// The same, if it was checked after `oldest`.
-    fn fresh<D: Document>(&self, key: &Key, oldest: Option<Instant>) -> Fresh<D> {
+    /// The same, if it was checked after `oldest`; that it is missing, for `missing` at most.
+    fn fresh<D: Document>(&self, key: &Key, oldest: Option<Instant>, missing: Duration) -> Fresh<D> {
         let Some((loaded, checked)) = self.cached(key) else { return Fresh::Unknown };
         if oldest.is_some_and(|oldest| checked <= oldest) {
             return Fresh::Unknown;
         }
         match loaded {
-            None if checked.elapsed() >= self.ttl.min(NEGATIVE_TTL) => Fresh::Unknown,
+            None if checked.elapsed() >= missing => Fresh::Unknown,
             loaded => Fresh::Known(loaded),
         }
     }
@@ -213,8 +213,8 @@ impl Storage {
     /// A shared document, from memory if it was checked within the metadata TTL; `None` if there is none. Those who ask at the same
     /// time share one read; whoever goes away doesn't take it from the others.
     pub async fn document<D: Document>(&self, key: &Key) -> Result<Option<Arc<Loaded<D>>>> {
-        let oldest = Instant::now().checked_sub(self.0.documents.ttl);
-        match self.0.documents.fresh(key, oldest) {
+        let ttl = self.0.documents.ttl;
+        match self.0.documents.fresh(key, Instant::now().checked_sub(ttl), ttl.min(NEGATIVE_TTL)) {
             Fresh::Known(loaded) => Ok(loaded),
             Fresh::Unknown => self.join(key, None).share().await,
         }
@@ -226,7 +226,9 @@ impl Storage {
         key: &Key,
         oldest: Option<Instant>,
     ) -> Result<Option<Arc<Loaded<D>>>> {
-        match self.0.documents.fresh(key, oldest) {
+        // Who knows what has changed knows too what has come into being.
+        let missing = if oldest.is_some() { Duration::MAX } else { NEGATIVE_TTL };
+        match self.0.documents.fresh(key, oldest, missing) {
             Fresh::Known(loaded) => Ok(loaded),
             Fresh::Unknown => self.join(key, oldest).share().await,
         }

@@ -36,6 +36,11 @@ impl Objects {
         &self.storage
     }
 
+    /// Who asks.
+    pub fn actor(&self) -> Option<&Arc<Actor>> {
+        self.actor.as_ref()
+    }
+
     /// What the store can do.
     pub fn capabilities(&self) -> Capabilities {
         self.storage.0.store.capabilities()

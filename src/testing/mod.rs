@@ -1,6 +1,8 @@
 //! For tests only: a registry in memory, requests in one line, and the keys that are left behind.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc, missing_docs)]
 
+pub(crate) mod upstream;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

@@ -2,7 +2,7 @@
 
 use super::name::{Name, is_fallback};
 use super::options::TagRule;
-use crate::auth::name_matches;
+use crate::core::pattern::name_matches;
 
 /// Whether a tag must not move from one manifest to another. What signing tools update with each signature always may.
 pub(super) fn is_immutable(rules: &[TagRule], name: &Name, tag: &str) -> bool {

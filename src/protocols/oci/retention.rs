@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::immutable::is_immutable;
 use super::name::{Name, is_fallback};
 use super::options::{RetentionRule, TagRule};
-use crate::auth::name_matches;
+use crate::core::pattern::name_matches;
 use crate::core::time::Timestamp;
 
 const DAY: Duration = Duration::from_hours(24);
