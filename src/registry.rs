@@ -188,6 +188,24 @@ impl Registry {
         self.upkeep.collect_all(&crate::maintenance::Job::default()).await.map(|_| ())
     }
 
+    /// Removes what is cached of a protocol's upstreams: of a name, or all. How many objects those were.
+    ///
+    /// # Errors
+    /// 404 for a protocol that is not enabled; storage faults.
+    pub async fn purge(&self, protocol: &str, name: Option<&str>) -> Result<u64> {
+        let mounted = self.enabled(protocol)?;
+        mounted.protocol.purge(&self.upkeep.cx(mounted), name).await
+    }
+
+    /// Fetches something of a protocol's upstreams ahead of the first who asks. How many files those were.
+    ///
+    /// # Errors
+    /// 404 for a protocol that is not enabled, and for what is not there; 503 while the upstream gives no answer.
+    pub async fn warm(&self, protocol: &str, name: &str) -> Result<u64> {
+        let mounted = self.enabled(protocol)?;
+        mounted.protocol.warm(&self.upkeep.cx(mounted), name).await
+    }
+
     /// Writes down what was gathered in memory: before the process ends in good order.
     pub async fn flush(&self) {
         self.upkeep.flush(true).await;

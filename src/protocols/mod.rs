@@ -62,6 +62,16 @@ pub trait Protocol: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Removes what is cached of upstreams: of a name, or all. How many objects those were.
+    async fn purge(&self, _cx: &Cx, _name: Option<&str>) -> Result<u64> {
+        Ok(0)
+    }
+
+    /// Fetches something of an upstream ahead of the first who asks. How many files those were.
+    async fn warm(&self, _cx: &Cx, _name: &str) -> Result<u64> {
+        Ok(0)
+    }
+
     /// Goes through all that is stored, and tells `check` what is missing or damaged.
     async fn verify(&self, cx: &Cx, check: &Check) -> Result<()>;
 }

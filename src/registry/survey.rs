@@ -140,7 +140,7 @@ impl Registry {
         mounted.protocol.adopt(&self.upkeep.cx(mounted), name, &document).await
     }
 
-    fn enabled(&self, protocol: &str) -> Result<&Mounted> {
+    pub(super) fn enabled(&self, protocol: &str) -> Result<&Mounted> {
         let mounted = self.mounted.iter().find(|mounted| mounted.name.as_str() == protocol);
         mounted
             .map(AsRef::as_ref)

@@ -172,6 +172,7 @@ impl FakeUpstream {
     }
 
     /// The same with more members.
+    #[allow(clippy::needless_pass_by_value)] // it is written out where it is used
     pub(crate) fn config_with(&self, more: serde_json::Value) -> serde_json::Value {
         let mut config = serde_json::json!({
             "upstreams": [{ "id": "fake", "url": self.url, "priority": 1 }],

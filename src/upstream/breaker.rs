@@ -57,13 +57,13 @@ impl Breaker {
         match inner.state(now) {
             State::Closed => Ok(()),
             State::Open(until) => Err(until.since(now)),
-            State::HalfOpen => match inner.trial.filter(|trial| *trial > now) {
-                Some(trial) => Err(trial.since(now)),
-                None => {
-                    inner.trial = Some(now.plus(self.reset));
-                    Ok(())
+            State::HalfOpen => {
+                if let Some(trial) = inner.trial.filter(|trial| *trial > now) {
+                    return Err(trial.since(now));
                 }
-            },
+                inner.trial = Some(now.plus(self.reset));
+                Ok(())
+            }
         }
     }
 
@@ -137,7 +137,9 @@ mod tests {
     #[test]
     fn lets_one_request_decide() {
         let (breaker, clock) = breaker();
-        (0..3).for_each(|_| drop(breaker.failed()));
+        for _ in 0..3 {
+            breaker.failed();
+        }
         clock.advance(RESET);
         assert_eq!(breaker.state(), State::HalfOpen);
         assert_eq!(breaker.admit(), Ok(()));
@@ -154,7 +156,9 @@ mod tests {
     #[test]
     fn a_trial_that_was_given_up_does_not_keep_it_open_for_ever() {
         let (breaker, clock) = breaker();
-        (0..3).for_each(|_| drop(breaker.failed()));
+        for _ in 0..3 {
+            breaker.failed();
+        }
         clock.advance(RESET);
         assert_eq!(breaker.admit(), Ok(()));
         clock.advance(RESET);

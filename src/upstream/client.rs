@@ -136,11 +136,11 @@ impl Client {
         let (mut url, mut method) = (url.clone(), method.clone());
         for _ in 0..=REDIRECTS {
             let at_home = same_origin(&url, origin);
-            let client =
-                if at_home || self.may_be_private(origin).await { &self.open } else { &self.guarded };
-            if !at_home && std::ptr::eq(client, &self.guarded) && has_private_address(&url) {
+            let anywhere = at_home || self.may_be_private(origin).await;
+            if !anywhere && has_private_address(&url) {
                 return Err(Failure::Strayed(format!("{} is a private address", host(&url))));
             }
+            let client = if anywhere { &self.open } else { &self.guarded };
             let mut request = client.request(method.clone(), url.clone()).headers(headers.clone());
             if at_home {
                 request = request.headers(secret.clone());

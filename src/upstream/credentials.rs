@@ -104,14 +104,14 @@ impl Credentials {
         }
         let body =
             Body::stream(got.body, None).into_bytes("token", MAX_TOKEN).await.map_err(Failure::Ours)?;
-        let token: Token = serde_json::from_slice(&body)
+        let granted: Granted = serde_json::from_slice(&body)
             .map_err(|_| Failure::Nonsense("its token endpoint answered with something else".to_owned()))?;
-        let text = token.token.or(token.access_token).unwrap_or_default();
+        let text = granted.token.or(granted.access_token).unwrap_or_default();
         let value = sensitive(&format!("Bearer {text}"))
             .filter(|_| !text.is_empty())
             .ok_or_else(|| Failure::Nonsense("its token endpoint gave no token".to_owned()))?;
         // A fifth of its time is for requests that are under way.
-        let seconds = token.expires_in.unwrap_or(DEFAULT_SECONDS).max(DEFAULT_SECONDS) * 4 / 5;
+        let seconds = granted.expires_in.unwrap_or(DEFAULT_SECONDS).max(DEFAULT_SECONDS) * 4 / 5;
         let until = self.clock.now().plus(Duration::from_secs(seconds));
         self.tokens.insert(scope.to_owned(), (value, until));
         Ok(true)
@@ -171,7 +171,7 @@ fn header_of(auth: &UpstreamAuth) -> Result<Option<(HeaderName, HeaderValue)>> {
 }
 
 #[derive(Deserialize)]
-struct Token {
+struct Granted {
     token: Option<String>,
     access_token: Option<String>,
     expires_in: Option<u64>,

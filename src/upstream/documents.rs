@@ -35,7 +35,7 @@ const HEAVY: usize = 128 << 10;
 const MISSING_KEPT: u64 = 50_000;
 
 /// What to ask for, and how to read it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Source<D> {
     /// The request.
     pub request: Request,
@@ -47,9 +47,12 @@ pub struct Source<D> {
     pub limit: u64,
     /// Whether it never changes.
     pub immutable: bool,
-    /// Reads the text.
-    pub parse: fn(&Bytes) -> Result<D>,
+    /// Reads the text; what it refuses is neither served nor kept.
+    pub parse: Parse<D>,
 }
+
+/// Reads a text, off the async threads if it is long.
+pub type Parse<D> = Arc<dyn Fn(&Bytes) -> Result<D> + Send + Sync>;
 
 /// A document of an upstream.
 #[derive(Debug)]
@@ -140,7 +143,7 @@ impl Documents {
         let ttl = if source.immutable { rules.immutable_ttl } else { rules.ttl };
         let now = self.clock.now();
         if !newest && self.missing.get(&place).is_some_and(|since| now.since(since) < rules.negative) {
-            return Ok(self.answer(upstream, None, Verdict::Negative));
+            return Ok(answer(upstream, None, Verdict::Negative));
         }
         let mut held = self.held.get(&place);
         if held.as_ref().is_none_or(|held| held.entry.age(now) >= ttl) && rules.enabled {
@@ -150,44 +153,28 @@ impl Documents {
         let age = held.as_ref().map(|held| held.entry.age(now));
         if let Some(age) = age.filter(|age| *age < ttl && !newest) {
             tracing::trace!(upstream = %upstream.id, age = age.as_secs(), "{} is fresh", source.what);
-            return Ok(self.answer(upstream, held, Verdict::Hit));
+            return Ok(answer(upstream, held, Verdict::Hit));
         }
         let refresh = self.refresh(objects, upstream, source, place, held.as_ref());
         let Some((held, age)) = held.zip(age) else {
             let fresh = refresh.await?;
-            return Ok(fresh.and_then(|(held, verdict)| self.answer(upstream, Some(held), verdict)));
+            return Ok(fresh.and_then(|(held, verdict)| answer(upstream, Some(held), verdict)));
         };
         if age < ttl + rules.while_revalidate && !newest {
-            return Ok(self.answer(upstream, Some(held), Verdict::Stale));
+            return Ok(answer(upstream, Some(held), Verdict::Stale));
         }
         let still_good = age < ttl + rules.if_error;
         let refreshed =
             if still_good { tokio::time::timeout(PATIENCE, refresh).await.ok() } else { Some(refresh.await) };
         match refreshed {
-            Some(Ok(fresh)) => {
-                Ok(fresh.and_then(|(held, verdict)| self.answer(upstream, Some(held), verdict)))
-            }
+            Some(Ok(fresh)) => Ok(fresh.and_then(|(held, verdict)| answer(upstream, Some(held), verdict))),
             Some(Err(failure)) if !still_good => Err(failure),
             Some(Err(failure)) => {
                 tracing::info!(upstream = %upstream.id, "{} is served as it was {} s ago: {failure}", source.what, age.as_secs());
-                Ok(self.answer(upstream, Some(held), Verdict::Stale))
+                Ok(answer(upstream, Some(held), Verdict::Stale))
             }
-            None => Ok(self.answer(upstream, Some(held), Verdict::Stale)),
+            None => Ok(answer(upstream, Some(held), Verdict::Stale)),
         }
-    }
-
-    fn answer<D: Send + Sync + 'static>(
-        &self,
-        upstream: &Arc<Upstream>,
-        held: Option<Held>,
-        verdict: Verdict,
-    ) -> Option<Copy<D>> {
-        upstream.figures.note(verdict);
-        let held = held?;
-        // It was there, and is no more.
-        held.entry.text.as_ref()?;
-        let loaded = held.loaded.downcast().ok()?;
-        Some(Copy { loaded, upstream: Arc::clone(upstream), checked: held.entry.checked, verdict })
     }
 
     /// What the bucket has, unless that is what is known.
@@ -213,7 +200,7 @@ impl Documents {
         let Some(bytes) = place.read(objects, &text, &source.what, source.limit).await? else {
             return Ok(None);
         };
-        let held = parse(entry, bytes, source.parse).await?;
+        let held = parse(entry, bytes, &source.parse).await?;
         self.held.insert(place.clone(), held.clone());
         Ok(Some(held))
     }
@@ -237,6 +224,7 @@ impl Documents {
                 request: source.request.clone(),
                 path: String::new(),
                 what: source.what.clone(),
+                parse: Arc::clone(&source.parse),
                 ..*source
             },
             held.cloned(),
@@ -321,7 +309,7 @@ impl Documents {
             .inspect_err(|failure| upstream.suffered(failure))?;
         upstream.figures.received(bytes.len() as u64);
         let unnamed = Entry { checked: began, text: Some(String::new()), etag, last_modified };
-        let held = parse(unnamed, bytes.clone(), source.parse).await.map_err(|error| {
+        let held = parse(unnamed, bytes.clone(), &source.parse).await.map_err(|error| {
             let failure = Failure::Nonsense(format!("{} can't be read: {}", source.what, error.message()));
             upstream.suffered(&failure);
             failure
@@ -352,6 +340,19 @@ impl Documents {
     }
 }
 
+/// A document as it is handed out; `None` if it was there, and is no more.
+fn answer<D: Send + Sync + 'static>(
+    upstream: &Arc<Upstream>,
+    held: Option<Held>,
+    verdict: Verdict,
+) -> Option<Copy<D>> {
+    upstream.figures.note(verdict);
+    let held = held?;
+    held.entry.text.as_ref()?;
+    let loaded = held.loaded.downcast().ok()?;
+    Some(Copy { loaded, upstream: Arc::clone(upstream), checked: held.entry.checked, verdict })
+}
+
 /// Gives a document that was parsed before it was stored the version that it has now.
 fn rename<D: Send + Sync + 'static>(held: Held, text: &str) -> Held {
     match held.loaded.downcast::<Loaded<D>>() {
@@ -363,12 +364,9 @@ fn rename<D: Send + Sync + 'static>(held: Held, text: &str) -> Held {
     }
 }
 
-async fn parse<D: Send + Sync + 'static>(
-    entry: Entry,
-    bytes: Bytes,
-    read: fn(&Bytes) -> Result<D>,
-) -> Result<Held> {
+async fn parse<D: Send + Sync + 'static>(entry: Entry, bytes: Bytes, read: &Parse<D>) -> Result<Held> {
     let size = bytes.len() as u64;
+    let read = Arc::clone(read);
     let document = off_thread(bytes.len(), move || read(&bytes)).await??;
     let text = entry.text.clone().unwrap_or_default();
     Ok(Held { loaded: Arc::new(loaded(document, &text, size)), entry, size })

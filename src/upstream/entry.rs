@@ -117,11 +117,11 @@ impl Place {
     /// Removes everything.
     pub(super) async fn purge(&self, objects: &Objects) -> Result<u64> {
         let (folder, mut removed) = (self.folder()?, 0);
-        // The entry first: what it names may go once nothing names it.
-        objects.delete(&self.entry()?, &ObjectInfo::default()).await?;
-        let mut after = None;
+        let (mut after, entry) = (None, self.entry()?);
         loop {
             let page = objects.list(&folder, after.as_deref(), 1000, false).await?;
+            // The entry first: what it names may go once nothing names it.
+            objects.delete(&entry, &ObjectInfo::default()).await?;
             for listed in page.objects {
                 objects.delete(&listed.key, &ObjectInfo::default()).await?;
                 removed += 1;

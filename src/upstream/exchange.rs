@@ -127,6 +127,12 @@ impl Request {
         Self { method: Method::POST, body: Some(body), ..Self::get(target) }
     }
 
+    /// The same as a HEAD.
+    #[must_use]
+    pub fn as_head(&self) -> Self {
+        Self { method: Method::HEAD, ..self.clone() }
+    }
+
     /// With `Accept`.
     #[must_use]
     pub fn accept(self, accept: &'static str) -> Self {
@@ -237,6 +243,11 @@ impl Upstream {
         super::client::host(&self.base)
     }
 
+    /// Where what is cached of it lies: a segment of a key.
+    pub fn folder(&self) -> &str {
+        &self.folder
+    }
+
     /// Its numbers.
     pub fn figures(&self) -> &Figures {
         &self.figures
@@ -310,13 +321,14 @@ impl Upstream {
             Failure::TooMany(wait) => {
                 self.breaker.pause(wait.unwrap_or(self.delay.max(Duration::from_secs(1))).min(MAX_REST));
             }
-            failure if failure.counts() => {
-                if self.breaker.failed() {
-                    tracing::warn!(upstream = %self.id, "upstream {} is left alone for a while: {failure}", self.id);
-                }
+            failure if failure.counts() && self.breaker.failed() => {
+                tracing::warn!(upstream = %self.id, "upstream {} is left alone for a while: {failure}", self.id);
             }
-            // It answered, and is well.
-            Failure::Unauthorized | Failure::Strayed(_) => self.breaker.succeeded(),
+            // It answered, and is well; its operator has something to mend.
+            Failure::Unauthorized | Failure::Strayed(_) => {
+                tracing::warn!(upstream = %self.id, "upstream {}: {failure}", self.id);
+                self.breaker.succeeded();
+            }
             _ => {}
         }
     }

@@ -60,7 +60,12 @@ impl Failure {
             Self::Resting(wait) | Self::TooMany(Some(wait)) => wait.as_secs().max(1),
             _ => 5,
         };
-        let message = format!("{what} is not cached, and upstream {upstream} gave no answer: {self}");
+        let why = match self {
+            // Hosts behind it are for the log.
+            Self::Strayed(_) => "it sends on to where this registry does not follow".to_owned(),
+            other => other.to_string(),
+        };
+        let message = format!("{what} is not cached, and upstream {upstream} gave no answer: {why}");
         match self {
             Self::Ours(error) => error.echo(),
             Self::Strayed(_) | Self::Unauthorized | Self::Nonsense(_) => {

@@ -32,8 +32,12 @@ impl Verdict {
         }
     }
 
-    /// As a member of `Cache-Status` (RFC 9211).
-    pub const fn cache_status(self) -> &'static str {
+    /// As `Cache-Status` (RFC 9211).
+    pub fn header(self, upstream: &str) -> String {
+        format!("\"{upstream}\"; {}", self.cache_status())
+    }
+
+    const fn cache_status(self) -> &'static str {
         match self {
             Self::Hit | Self::Negative => "hit",
             Self::Stale => "hit; detail=stale",

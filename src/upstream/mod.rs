@@ -15,8 +15,6 @@ mod figures;
 mod fill;
 mod provider;
 mod rules;
-#[cfg(test)]
-mod tests;
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -27,7 +25,7 @@ use bytes::Bytes;
 use moka::sync::Cache;
 
 pub use breaker::State;
-pub use documents::{Copy, Source};
+pub use documents::{Copy, Parse, Source};
 pub use exchange::{Request, Upstream};
 pub use figures::{Figures, Verdict};
 pub use fill::{File, Fill};
@@ -37,6 +35,7 @@ pub use rules::{Blocked, Policy};
 use crate::config::upstream::{AuthKind, ProtocolUpstreams, UpstreamConfig};
 use crate::core::error::{Error, Kind, Result};
 use crate::core::protocol_name::ProtocolName;
+use crate::core::secret::Secret;
 use crate::core::time::Clock;
 use crate::storage::{Edit, JsonDocument, Key, ObjectInfo, Objects, PRIVATE, Prefix};
 use documents::Documents;
@@ -78,15 +77,15 @@ pub struct Candidates {
 }
 
 impl Candidates {
+    /// One alone, whatever the name.
+    pub fn of(upstream: &Arc<Upstream>) -> Self {
+        let list = vec![Arc::clone(upstream)];
+        Self { name: String::new(), list, merge: false, allow_shadowing: false }
+    }
+
     /// They, in their order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Upstream>> {
         self.list.iter()
-    }
-
-    /// The same, but for one.
-    #[must_use]
-    pub fn only(&self, upstream: &Arc<Upstream>) -> Self {
-        Self { list: vec![Arc::clone(upstream)], ..self.clone() }
     }
 }
 
@@ -144,6 +143,11 @@ impl Upstreams {
         all.filter(|upstream| seen.insert(Arc::clone(&upstream.id))).cloned().collect()
     }
 
+    /// Whether the configuration shows any own packages together with those of upstreams.
+    pub fn may_merge(&self) -> bool {
+        self.fixed.as_ref().is_some_and(|chain| !chain.config.merge.is_empty())
+    }
+
     /// The upstreams that are asked for a name; `None` if it is not asked for.
     pub async fn candidates(&self, question: Question) -> Result<Option<Candidates>> {
         let chain = match &self.provider {
@@ -192,7 +196,8 @@ impl Upstreams {
         self.hear_of_purges(objects).await;
         let mut trouble = None;
         for upstream in &candidates.list {
-            if let Some(blocked) = upstream.policy.blocks_name(&candidates.name) {
+            let blocked = Some(&candidates.name).filter(|name| !name.is_empty());
+            if let Some(blocked) = blocked.and_then(|name| upstream.policy.blocks_name(name)) {
                 let (name, reason) = (&candidates.name, &blocked.reason);
                 tracing::info!(upstream = %upstream.id, "{name} {reason}");
                 trouble.get_or_insert(Error::denied(format!("{name} {reason}")));
@@ -222,8 +227,8 @@ impl Upstreams {
         upstream: &Arc<Upstream>,
         file: &File,
     ) -> Result<Option<Arc<Fill>>> {
-        let fill = self.fills.fetch(objects, upstream, file).await;
-        fill.map_err(|failure| failure.to_error(&upstream.id, &file.what))
+        let flight = self.fills.fetch(objects, upstream, file).await;
+        flight.map_err(|failure| failure.to_error(&upstream.id, &file.what))
     }
 
     /// What a HEAD says: headers, if it is there.
@@ -345,11 +350,13 @@ impl Chain {
         Ok(Self { list, config: config.clone() })
     }
 
+    /// Those for a name; all of them for what is about no name.
     fn candidates(&self, name: &str) -> Option<Candidates> {
         if rules::is_kept_inside(&self.config.private, name) {
             return None;
         }
-        let list: Vec<_> = self.list.iter().filter(|upstream| upstream.asks_for(name)).cloned().collect();
+        let list: Vec<_> =
+            self.list.iter().filter(|upstream| name.is_empty() || upstream.asks_for(name)).cloned().collect();
         let merge = self.config.merge.iter().any(|pattern| crate::core::pattern::name_matches(pattern, name));
         let allow_shadowing = self.config.allow_shadowing || merge;
         (!list.is_empty()).then(|| Candidates { name: name.to_owned(), list, merge, allow_shadowing })
@@ -373,5 +380,11 @@ fn secrets_of(upstream: &UpstreamConfig) -> impl Iterator<Item = &str> {
     [&auth.password, &auth.token, &auth.header_value, &upstream.proxy]
         .into_iter()
         .flatten()
-        .map(|one| one.expose())
+        .map(Secret::expose)
+}
+
+/// The policy of a configuration's first upstream.
+#[cfg(test)]
+pub(crate) fn policy_of(config: &ProtocolUpstreams) -> Policy {
+    config.upstreams.first().map(|one| Policy::new(&one.policy, &config.policy)).unwrap_or_default()
 }

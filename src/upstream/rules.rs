@@ -13,8 +13,8 @@ pub(super) fn asks_for(rules: &[ScopeRule], name: &str) -> bool {
     let lower = name.to_lowercase();
     let mut includes = rules.iter().filter(|rule| rule.action == ScopeAction::Include).peekable();
     let mut excludes = rules.iter().filter(|rule| rule.action == ScopeAction::Exclude);
-    let excluded = excludes.any(|rule| covers_any_case(&rule.pattern, &lower));
-    !excluded && (includes.peek().is_none() || includes.any(|rule| name_matches(&rule.pattern, name)))
+    let stays = excludes.any(|rule| covers_any_case(&rule.pattern, &lower));
+    !stays && (includes.peek().is_none() || includes.any(|rule| name_matches(&rule.pattern, name)))
 }
 
 /// Whether one of the patterns covers a name, however it is written.
@@ -177,7 +177,7 @@ mod tests {
         assert!(policy.blocks_name("worse").is_some() && policy.blocks_name("WORSE").is_some());
         assert!(policy.blocks("worse", old, now, never).is_some());
         let young = policy.blocks("fine", Some(now), now, never).unwrap();
-        assert_eq!(young.until, Some(now.plus(Duration::from_secs(3600))));
+        assert_eq!(young.until, Some(now.plus(Duration::from_hours(1))));
         assert!(policy.blocks("fine", None, now, never).is_some(), "what has no date may be new");
         assert_eq!(policy.blocks("@acme/fine", Some(now), now, never), None);
         assert!(!policy.is_open() && Policy::default().is_open());

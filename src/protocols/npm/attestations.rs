@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::error::not_found;
 use super::json::{self, Members, ObjectWriter};
 use super::name::PackageName;
-use super::{keys, read};
+use super::{Npm, keys, proxy};
 use crate::protocols::files::{self, FileHead};
 use crate::protocols::prelude::*;
 
@@ -110,9 +110,20 @@ pub(crate) async fn store(
 }
 
 /// `GET /-/npm/v1/attestations/{pkg}@{version}`
-pub(crate) async fn get(cx: &Cx, name: &PackageName, version: &str, request: &Request) -> Result<Response> {
-    let loaded = read::load(cx, name, false).await?;
-    let packument = &loaded.document;
+pub(crate) async fn get(
+    npm: &Npm,
+    cx: &Cx,
+    name: &PackageName,
+    version: &str,
+    request: &Request,
+) -> Result<Response> {
+    let shown = proxy::package(npm, cx, name, false).await?;
+    let packument = &shown.loaded.document;
+    if let Some((upstream, _)) = &shown.source
+        && let Some(release) = packument.release(version).filter(|release| release.foreign)
+    {
+        return proxy::attestations(cx, name, release, upstream).await;
+    }
     let file = packument.notes.attestations.get(version).filter(|_| packument.release(version).is_some());
     let file = file.ok_or_else(not_found)?;
     let info = ObjectInfo::of(name.as_str()).version(version);

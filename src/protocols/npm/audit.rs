@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use serde_json::{Map, Value, json};
 
 use super::json::Members;
-use super::{Npm, body, keys, version};
+use super::{Npm, body, keys, proxy, version};
 use crate::protocols::prelude::*;
 
 /// Largest list of packages, decoded.
@@ -105,14 +105,16 @@ async fn known(
     cx: &Cx,
     asked: &BTreeMap<String, BTreeSet<String>>,
 ) -> Result<BTreeMap<String, Vec<Map<String, Value>>>> {
-    let stored = stored(cx).await?;
+    let (stored, mut found) = (stored(cx).await?, proxy::known_vulnerabilities(cx, asked).await?);
     let lists = [Some(&npm.advisories), stored.as_ref().map(|loaded| &loaded.document)];
-    let mut found = BTreeMap::new();
     for (name, versions) in asked {
-        let hits = lists.iter().flatten().flat_map(|list| list.concerning(name, versions));
+        // What an upstream knows is held to the same form as what people write.
+        let theirs: Vec<_> =
+            found.remove(name).into_iter().flatten().filter_map(|one| complete(name, &one)).collect();
+        let hits = lists.iter().flatten().flat_map(|list| list.concerning(name, versions)).cloned();
         let mut seen = HashSet::new();
         let hits: Vec<_> =
-            hits.filter(|one| seen.insert(one.get("id").map(Value::to_string))).cloned().collect();
+            hits.chain(theirs).filter(|one| seen.insert(one.get("id").map(Value::to_string))).collect();
         if !hits.is_empty() {
             found.insert(name.clone(), hits);
         }

@@ -7,42 +7,82 @@ use super::error::not_found;
 use super::json::Members;
 use super::model::{Packument, Release};
 use super::name::PackageName;
-use super::{access, keys, read};
+use super::proxy::{self, Shown};
+use super::{Npm, access, keys};
 use crate::protocols::files::{self, FileHead, IMMUTABLE_PRIVATE, IMMUTABLE_PUBLIC};
 use crate::protocols::prelude::*;
 
 /// `GET /{pkg}/-/{file}.tgz`. Nothing is negotiated, whatever clients ask: most send `Accept-Encoding: gzip`, some the packument's type.
 pub(crate) async fn get_tarball(
+    npm: &Npm,
     cx: &Cx,
     name: &PackageName,
     file: &str,
     request: &Request,
 ) -> Result<Response> {
+    let version = version_of(name, file);
     // The packument is in memory as a rule: the client has just had it. It says where the tarball is, what it hashes to, and
     // that it may still be had.
-    let loaded = read::load(cx, name, false).await?;
-    let release = find(&loaded.document, name, file).ok_or_else(not_found)?;
-    let integrity = sha512(release);
-    let public = cx.auth.is_public(&access::package(cx, name), loaded.document.notes.access);
-    let head = FileHead {
-        content_type: "application/octet-stream",
-        etag: integrity.as_deref().map(|hash| ETag::strong(&hex::encode(hash))),
-        cache_control: if public { IMMUTABLE_PUBLIC } else { IMMUTABLE_PRIVATE },
+    let Shown { loaded, source } = match proxy::package(npm, cx, name, false).await {
+        Ok(shown) => shown,
+        Err(error) => {
+            let kept = match version {
+                Some(version) => proxy::kept_tarball(npm, cx, name, version, request).await?,
+                None => None,
+            };
+            return kept.ok_or(error);
+        }
     };
-    let version = release.version.as_ref();
+    let packument = &loaded.document;
+    let version = version.ok_or_else(not_found)?;
+    if let Some(reason) = packument.restrictions.versions.get(version) {
+        return Err(Error::denied(format!("{name} {version} {reason}")));
+    }
+    let Some(release) = packument.release(version) else {
+        return proxy::kept_tarball(npm, cx, name, version, request).await?.ok_or_else(not_found);
+    };
+    let integrity = sha512(release);
+    let head = head(cx, name, packument, integrity.as_deref());
+    let response = match &source {
+        Some((upstream, verdict)) if release.foreign => {
+            let response = proxy::get_tarball(npm, cx, name, release, upstream, request, &head).await?;
+            proxy::describe(npm, response, Some(&(Arc::clone(upstream), *verdict)))
+        }
+        _ => own_tarball(cx, name, packument, version, request, &head).await?,
+    };
+    Ok(describe(response, integrity.as_deref()))
+}
+
+fn head(cx: &Cx, name: &PackageName, packument: &Packument, sha512: Option<&[u8]>) -> FileHead {
+    let public = cx.auth.is_public(&access::package(cx, name), packument.notes.access);
+    FileHead {
+        content_type: "application/octet-stream",
+        etag: sha512.map(|hash| ETag::strong(&hex::encode(hash))),
+        cache_control: if public { IMMUTABLE_PUBLIC } else { IMMUTABLE_PRIVATE },
+    }
+}
+
+async fn own_tarball(
+    cx: &Cx,
+    name: &PackageName,
+    packument: &Packument,
+    version: &str,
+    request: &Request,
+    head: &FileHead,
+) -> Result<Response> {
     let info = ObjectInfo::of(name.as_str()).version(version);
-    let noted = loaded.document.notes.tarballs.get(version).cloned();
+    let noted = packument.notes.tarballs.get(version).cloned();
     // Another program noted nothing: it is under one of the names that are in use.
     let files = noted.map_or_else(|| keys::candidates(name, version), |file| vec![file]);
     for file in files {
-        if let Some(response) = files::serve(cx, request, &keys::file(name, &file)?, &head, &info).await? {
-            return Ok(describe(response, integrity.as_deref()));
+        if let Some(response) = files::serve(cx, request, &keys::file(name, &file)?, head, &info).await? {
+            return Ok(response);
         }
     }
     Err(not_found())
 }
 
-fn describe(response: Response, hash: Option<&[u8]>) -> Response {
+pub(super) fn describe(response: Response, hash: Option<&[u8]>) -> Response {
     let response = response.static_header(header::CONTENT_DISPOSITION, "attachment");
     match hash {
         // RFC 9530: of the whole file, also on a part of it.
@@ -51,10 +91,9 @@ fn describe(response: Response, hash: Option<&[u8]>) -> Response {
     }
 }
 
-/// The version that a file name means: the known prefix and suffix come off, the rest must be a version that is here.
-fn find<'a>(packument: &'a Packument, name: &PackageName, file: &str) -> Option<&'a Release> {
-    let version = file.strip_prefix(name.unscoped())?.strip_prefix('-')?.strip_suffix(".tgz")?;
-    packument.release(version)
+/// The version that a file name means: the known prefix and suffix come off.
+fn version_of<'a>(name: &PackageName, file: &'a str) -> Option<&'a str> {
+    file.strip_prefix(name.unscoped())?.strip_prefix('-')?.strip_suffix(".tgz")
 }
 
 /// The tarball's SHA-512, where the manifest has it.

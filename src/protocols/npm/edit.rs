@@ -88,7 +88,7 @@ pub(crate) fn add_version(packument: &mut Packument, new: &NewRelease) -> Result
     }
     let version: Arc<str> = new.version.as_str().into();
     let manifest = with_member(new.manifest.get().as_bytes(), "maintainers", &packument.maintainers);
-    packument.releases.push(Release { version, manifest });
+    packument.releases.push(Release { version, manifest, foreign: false });
     packument.notes.tarballs.insert(new.version.clone(), new.file.clone());
     if let Some(file) = &new.attestations {
         packument.notes.attestations.insert(new.version.clone(), file.clone());

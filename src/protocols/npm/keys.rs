@@ -9,6 +9,7 @@
 //! npm/packages/widget/attestations/1.0.0.<8 hex>.json the attestations of a version, as they are served
 //! npm/staged/<uuid>.json                              a staged version, until it is approved or rejected; the packument has a note of it
 //! npm/advisories.json                                 known vulnerabilities by package: the operator's, for `npm audit`
+//! npm/cache/npmjs/lodash/4.17.21.<32 hex>.tgz        a tarball of an upstream, by what it must hash to
 //! _sr/npm/signing-keys.json                           the keys that versions are signed with; can't be rebuilt
 //! _sr/npm/stars/<32 hex>.json                         what a user has starred, by the hash of the name; the packuments have the truth
 //! _sr/npm/orgs/acme.json                              members and teams of an organisation
@@ -27,6 +28,8 @@ use crate::storage::{Key, PRIVATE, Prefix};
 
 /// Where packages live.
 const PACKAGES: &str = "npm/packages/";
+/// Where tarballs of upstreams are kept.
+const CACHE: &str = "npm/cache/";
 /// Where staged versions wait.
 const STAGED: &str = "npm/staged/";
 /// The document in a package's folder.
@@ -129,6 +132,21 @@ pub(crate) fn logins() -> Result<Prefix> {
 /// A login with the browser.
 pub(crate) fn login(session: &str) -> Result<Key> {
     Key::new(format!("_sr/npm/logins/{session}.json"))
+}
+
+/// A tarball of an upstream. `mark` says what it must hash to, so that one of other content never stands in for it.
+pub(crate) fn cached(folder: &str, name: &PackageName, version: &str, mark: &str) -> Result<Key> {
+    Key::new(format!("{CACHE}{folder}/{name}/{version}.{mark}.tgz"))
+}
+
+/// What is cached of a package of an upstream.
+pub(crate) fn cached_folder(folder: &str, name: &PackageName) -> Result<Prefix> {
+    Prefix::new(format!("{CACHE}{folder}/{name}/"))
+}
+
+/// What is cached of all upstreams.
+pub(crate) fn cache() -> Result<Prefix> {
+    Prefix::new(CACHE)
 }
 
 /// All packages.

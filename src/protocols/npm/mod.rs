@@ -37,6 +37,7 @@ mod name;
 mod options;
 mod orgs;
 mod profile;
+mod proxy;
 mod publish;
 mod query;
 mod read;
@@ -87,6 +88,7 @@ pub fn build(settings: Settings) -> Result<Box<dyn Protocol>> {
         retry: Duration::from_secs(options.publish.idempotent_window),
         advisories: Advisories::configured(&options.advisories),
         web_login: config.feature("webLogin", false),
+        proxy: proxy::Proxy::new(config, settings.limits.cache / 8),
         limits: settings.limits,
     }))
 }
@@ -105,6 +107,7 @@ struct Npm {
     advisories: Advisories,
     /// Whether clients may log in with the browser, on a page of ours.
     web_login: bool,
+    proxy: proxy::Proxy,
     limits: Limits,
 }
 
@@ -143,6 +146,14 @@ impl Protocol for Npm {
 
     async fn adopt(&self, cx: &Cx, name: &str, document: &Bytes) -> Result<()> {
         manage::adopt(self, cx, &name::PackageName::parse(name)?, document).await
+    }
+
+    async fn purge(&self, cx: &Cx, name: Option<&str>) -> Result<u64> {
+        proxy::purge(cx, name).await
+    }
+
+    async fn warm(&self, cx: &Cx, name: &str) -> Result<u64> {
+        proxy::warm(self, cx, name).await
     }
 
     async fn verify(&self, cx: &Cx, check: &Check) -> Result<()> {

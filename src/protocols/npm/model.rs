@@ -40,6 +40,15 @@ pub(crate) struct Person {
 pub(crate) struct Release {
     pub(crate) version: Arc<str>,
     pub(crate) manifest: Bytes,
+    /// Whether it is another registry's: neither signed nor stored here.
+    pub(crate) foreign: bool,
+}
+
+/// Versions that are not let through, shown so that clients can say why.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Restrictions {
+    /// By version, why.
+    pub(crate) versions: BTreeMap<Arc<str>, Arc<str>>,
 }
 
 /// A version that was here and must never come back with other content: lockfiles name its hash.
@@ -119,6 +128,8 @@ pub(crate) struct Packument {
     pub(crate) users: BTreeMap<String, bool>,
     pub(crate) readme: Option<String>,
     pub(crate) notes: Notes,
+    /// What of another registry's package is not let through; never stored.
+    pub(crate) restrictions: Restrictions,
 }
 
 impl Document for Packument {
@@ -138,6 +149,7 @@ impl Document for Packument {
             .map(|(version, manifest)| Release {
                 version: version.into(),
                 manifest: bytes.slice_ref(manifest.get().as_bytes()),
+                foreign: false,
             })
             .collect();
         let rev = members.text("_rev").unwrap_or_else(|| format!("0-{}", short_hash(&[bytes])));
@@ -151,6 +163,7 @@ impl Document for Packument {
             users: members.read("users").unwrap_or_default(),
             readme: members.text("readme").filter(|readme| !readme.is_empty()),
             notes: members.read("_sr").unwrap_or_default(),
+            restrictions: Restrictions::default(),
         })
     }
 
@@ -263,6 +276,22 @@ impl Packument {
         self.notes.readme_of = self.readme.as_ref().map(|_| version.to_owned());
     }
 
+    /// Why a version is not let through, for clients that understand it: npm then says so, where it would say that there is no such version.
+    pub(crate) fn write_restrictions(&self, object: &mut ObjectWriter<'_>) {
+        let restricted = &self.restrictions.versions;
+        let Some(first) = restricted.values().next() else { return };
+        let alike = restricted.values().all(|reason| reason == first);
+        let reason: &str = if alike { first } else { "is not let through by this registry" };
+        let mut policy = object.object("policyRestrictions");
+        policy.member("message", &format!("the wanted version of {} {reason}", self.name));
+        let mut versions = policy.object("versions");
+        for version in restricted.keys() {
+            versions.member(version, &serde_json::json!({ "name": self.name, "version": version }));
+        }
+        versions.end();
+        policy.end();
+    }
+
     /// Everything before `versions`.
     pub(crate) fn write_head(&self, object: &mut ObjectWriter<'_>) {
         object.member("_id", &self.name);
@@ -274,6 +303,7 @@ impl Packument {
     /// Everything after `versions`.
     pub(crate) fn write_tail(&self, object: &mut ObjectWriter<'_>) {
         self.write_time(object);
+        self.write_restrictions(object);
         object.member("maintainers", &self.maintainers);
         if !self.users.is_empty() {
             object.member("users", &self.users);

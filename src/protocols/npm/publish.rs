@@ -12,7 +12,7 @@ use super::name::PackageName;
 use super::representations::tarball_url;
 use super::signing::Signer;
 use super::upload::{self, Received, Tarball};
-use super::{Npm, access, keys, manage, trust};
+use super::{Npm, access, keys, manage, proxy, trust};
 use crate::config::Visibility;
 use crate::protocols::prelude::*;
 use crate::storage::Staged;
@@ -92,6 +92,7 @@ pub(super) async fn store(npm: &Npm, cx: &Cx, name: &PackageName, received: Rece
     let tarball =
         tarball.ok_or_else(|| Error::invalid(format!("a publish of {name} must have a tarball")))?;
     let described = async {
+        proxy::may_take_name(npm, cx, name).await?;
         let signer = npm.signing.signer(cx).await?;
         describe(npm, cx, name, &Sent { document, bundle }, &tarball, signer.as_deref())
     };

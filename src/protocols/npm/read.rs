@@ -5,7 +5,7 @@ use super::error::not_found;
 use super::model::Packument;
 use super::name::{self, PackageName};
 use super::representations::{self, ABBREVIATED, FULL, Form, Representations, View};
-use super::{Npm, keys, version};
+use super::{Npm, keys, proxy, version};
 use crate::core::conditional;
 use crate::core::negotiate;
 use crate::core::time::Timestamp;
@@ -22,7 +22,8 @@ pub(crate) async fn get_packument(
     request: &Request,
 ) -> Result<Response> {
     let editable = request.query.get("write") == Some("true");
-    let loaded = load(cx, name, editable || wants_newest(request)).await?;
+    let proxy::Shown { loaded, source } =
+        proxy::package(npm, cx, name, editable || wants_newest(request)).await?;
     let base = cx.mount.base_url();
     if editable {
         // About to be changed and sent back: the document as it is now, with its revision, from no cache and for none.
@@ -38,7 +39,7 @@ pub(crate) async fn get_packument(
         let modified = Timestamp::parse_rfc3339(loaded.document.modified()).unwrap_or_default();
         let response =
             Response::new(StatusCode::NOT_MODIFIED).header(header::LAST_MODIFIED, modified.http_date());
-        return Ok(describe(response, cx, name, &loaded, &tag));
+        return Ok(proxy::describe(npm, describe(response, cx, name, &loaded, &tag), source.as_ref()));
     }
     let ready = npm.representations.get(npm, cx, name, &loaded, form).await?;
     let gzip = negotiate::accepts_encoding(request.header(header::ACCEPT_ENCODING), "gzip");
@@ -47,7 +48,7 @@ pub(crate) async fn get_packument(
     if gzip {
         response = response.static_header(header::CONTENT_ENCODING, "gzip");
     }
-    Ok(describe(response, cx, name, &loaded, &tag))
+    Ok(proxy::describe(npm, describe(response, cx, name, &loaded, &tag), source.as_ref()))
 }
 
 /// The headers that a 200 and its 304 share.
@@ -76,7 +77,7 @@ fn wants_newest(request: &Request) -> bool {
 
 /// `GET /{pkg}/{version, tag or range}`
 pub(crate) async fn get_version(npm: &Npm, cx: &Cx, name: &PackageName, wanted: &str) -> Result<Response> {
-    let loaded = load(cx, name, false).await?;
+    let proxy::Shown { loaded, source } = proxy::package(npm, cx, name, false).await?;
     let packument = &loaded.document;
     let exact = packument.tagged(wanted).or_else(|| packument.release(wanted));
     let cleaned = || version::clean(wanted).and_then(|version| packument.release(&version));
@@ -85,6 +86,9 @@ pub(crate) async fn get_version(npm: &Npm, cx: &Cx, name: &PackageName, wanted: 
         let latest = packument.tags.get("latest").map(String::as_str);
         packument.release(version::max_satisfying(wanted, all, latest)?)
     };
+    if let Some(reason) = packument.restrictions.versions.get(wanted) {
+        return Err(Error::denied(format!("{name} {wanted} {reason}")));
+    }
     let release = exact
         .or_else(cleaned)
         .or_else(in_range)
@@ -98,18 +102,19 @@ pub(crate) async fn get_version(npm: &Npm, cx: &Cx, name: &PackageName, wanted: 
         base.as_bytes(),
         release.version.as_bytes(),
     ]));
-    Ok(describe(Response::ok(FULL, text), cx, name, &loaded, &tag))
+    let response = describe(Response::ok(FULL, text), cx, name, &loaded, &tag);
+    Ok(proxy::describe(npm, response, source.as_ref()))
 }
 
 /// `GET /-/package/{pkg}/dist-tags`
-pub(crate) async fn list_tags(cx: &Cx, name: &PackageName) -> Result<Response> {
-    let loaded = load(cx, name, true).await?;
+pub(crate) async fn list_tags(npm: &Npm, cx: &Cx, name: &PackageName) -> Result<Response> {
+    let loaded = proxy::package(npm, cx, name, true).await?.loaded;
     Ok(Response::json(StatusCode::OK, &loaded.document.tags).static_header(header::CACHE_CONTROL, REVALIDATE))
 }
 
 /// `GET /-/package/{pkg}/dist-tags/{tag}`
-pub(crate) async fn get_tag(cx: &Cx, name: &PackageName, tag: &str) -> Result<Response> {
-    let loaded = load(cx, name, true).await?;
+pub(crate) async fn get_tag(npm: &Npm, cx: &Cx, name: &PackageName, tag: &str) -> Result<Response> {
+    let loaded = proxy::package(npm, cx, name, true).await?.loaded;
     let version = loaded.document.tags.get(tag).ok_or_else(not_found)?;
     Ok(Response::json(StatusCode::OK, version).static_header(header::CACHE_CONTROL, REVALIDATE))
 }
@@ -119,7 +124,7 @@ pub(crate) async fn cached(cx: &Cx, name: &PackageName) -> Result<Option<Arc<Loa
     cx.index.document(&cx.objects, name.as_str(), &keys::index(name)?).await
 }
 
-/// The packument, if it is there and the caller may read it; both failures look and take the same.
+/// The packument of a package of ours, if it is there and the caller may read it; both failures look and take the same.
 pub(crate) async fn load(cx: &Cx, name: &PackageName, newest: bool) -> Result<Arc<Loaded<Packument>>> {
     let key = keys::index(name)?;
     let loaded: Option<Arc<Loaded<Packument>>> =

@@ -192,6 +192,7 @@ pub(crate) fn abbreviated(name: &PackageName, packument: &Packument, view: &View
         versions.raw(&release.version, &manifest(name, release, view, Some(INSTALL_FIELDS)));
     }
     versions.end();
+    packument.write_restrictions(&mut object);
     if time {
         packument.write_time(&mut object);
     }
@@ -206,6 +207,8 @@ pub(crate) fn manifest(
     view: &View<'_>,
     fields: Option<&[&str]>,
 ) -> Vec<u8> {
+    // What another registry did not sign is not for us to vouch for.
+    let view = &View { signer: view.signer.filter(|_| !release.foreign), ..*view };
     let mut out = Vec::with_capacity(release.manifest.len() + 128);
     let mut object = ObjectWriter::begin(&mut out);
     for (key, value) in &Members::parse(&release.manifest).unwrap_or_default().0 {

@@ -8,6 +8,7 @@ use super::inventory::Shown;
 use super::model::Person;
 use super::name::PackageName;
 use super::query::Query;
+use super::{Npm, proxy};
 use crate::index::{Hit, Wanted};
 use crate::protocols::prelude::*;
 
@@ -31,20 +32,33 @@ struct Answer {
 }
 
 /// Answers a search. Only packages that the caller may read are in it, and are counted.
-pub(crate) async fn search(cx: &Cx, request: &Request) -> Result<Response> {
+pub(crate) async fn search(npm: &Npm, cx: &Cx, request: &Request) -> Result<Response> {
     let text = request.query.get("text").unwrap_or_default();
     if text.len() > MAX_TEXT {
         return Err(Error::invalid(format!("the search text is longer than {MAX_TEXT} bytes")));
     }
     let number = |name: &str| request.query.get(name).and_then(|text| text.parse::<usize>().ok());
     let (from, size) = (number("from").unwrap_or(0), number("size").unwrap_or(SIZE).min(MAX_SIZE));
-    let answer = find(cx, &Query::parse(text), from, size).await?;
+    let mut answer = find(cx, &Query::parse(text), from, size).await?;
+    if npm.proxy.search && cx.upstream.is_used() && !text.is_empty() {
+        add_upstream(cx, &mut answer, text, from, size).await?;
+    }
     let time = cx.clock.now().http_date();
     let mut value = json!({ "objects": answer.objects, "total": answer.total, "time": time });
     if let Some(object) = value.as_object_mut().filter(|_| !answer.complete) {
         object.insert("incomplete".to_owned(), Value::from(true));
     }
     Ok(Response::json(StatusCode::OK, &value).static_header(header::CACHE_CONTROL, "private, no-cache"))
+}
+
+/// Fills up the page with what upstreams have, after everything that is ours.
+async fn add_upstream(cx: &Cx, answer: &mut Answer, text: &str, from: usize, size: usize) -> Result<()> {
+    let skip = from.saturating_sub(answer.total);
+    let room = size - answer.objects.len().min(size);
+    let (objects, total) = proxy::search(cx, text, skip.saturating_add(room)).await?;
+    answer.objects.extend(objects.into_iter().skip(skip).take(room));
+    answer.total += total;
+    Ok(())
 }
 
 async fn find(cx: &Cx, query: &Query, from: usize, size: usize) -> Result<Answer> {

@@ -19,6 +19,7 @@ use super::keys;
 use super::model::{Packument, Release};
 use super::name::PackageName;
 use super::options;
+use super::proxy;
 use crate::core::ecdsa::KeyPairP256;
 use crate::core::secret::Secret;
 use crate::core::time::Timestamp;
@@ -179,7 +180,8 @@ impl Signing {
 
     /// What signs the versions that came before the key did, or from another program; `None` if there are none.
     pub(crate) async fn for_unsigned(&self, cx: &Cx, packument: &Packument) -> Result<Option<Arc<Signer>>> {
-        let signed = |release: &Release| memchr::memmem::find(&release.manifest, MARK).is_some();
+        let signed =
+            |release: &Release| release.foreign || memchr::memmem::find(&release.manifest, MARK).is_some();
         if !self.enabled || packument.releases.iter().all(signed) {
             return Ok(None);
         }
@@ -214,10 +216,20 @@ impl Signing {
 
 /// `GET /-/npm/v1/keys`. Without keys 404, which clients take for a registry that doesn't sign.
 pub(crate) async fn get_keys(signing: &Signing, cx: &Cx) -> Result<Response> {
-    signing.signer(cx).await?.ok_or_else(not_found)?;
-    let loaded: Option<Arc<Loaded<SigningKeys>>> = cx.objects.document(&keys::signing()?).await?;
-    let loaded = loaded.ok_or_else(not_found)?;
-    let list: Vec<_> = loaded.document.keys.iter().map(public).collect();
+    let mut list = Vec::new();
+    if signing.signer(cx).await?.is_some() {
+        let loaded: Option<Arc<Loaded<SigningKeys>>> = cx.objects.document(&keys::signing()?).await?;
+        list.extend(loaded.iter().flat_map(|loaded| loaded.document.keys.iter().map(public)));
+    }
+    // Packages of upstreams are signed by those. Nobody's key stands in for one of ours.
+    for key in proxy::signing_keys(cx).await? {
+        if !list.iter().any(|own| own.get("keyid") == key.get("keyid")) {
+            list.push(key);
+        }
+    }
+    if list.is_empty() {
+        return Err(not_found());
+    }
     Ok(Response::json(StatusCode::OK, &json!({ "keys": list }))
         .static_header(header::CACHE_CONTROL, "public, max-age=300"))
 }

@@ -88,6 +88,12 @@ pub(crate) fn highest<'a>(versions: impl Iterator<Item = &'a str>) -> Option<&'a
         .map(|(_, _, text)| text)
 }
 
+/// The highest version below another, releases before prereleases.
+pub(crate) fn highest_below<'a>(limit: &str, versions: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let limit = parse(limit)?;
+    highest(versions.filter(|text| parse(text).is_some_and(|version| version < limit)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,6 +10,7 @@ mod gc;
 mod large;
 mod lists;
 mod manage;
+mod proxy;
 mod publish;
 mod races;
 mod read;

@@ -4,6 +4,9 @@
 //! a reader that keeps up never waits; one that falls behind, or came late, goes on from the store when the file is there. The last piece is handed
 //! out when the whole file has been checked and stored: a file that is not what it should be never looks complete.
 
+mod reader;
+mod sink;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,21 +14,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
-use sync_wrapper::SyncWrapper;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tracing::Instrument;
 
 use super::client::Answer;
 use super::documents::{refusal, text_of};
-use super::exchange::{Request, Said, Upstream, check_digest, check_length};
+use super::exchange::{Request, Said, Upstream, check_length};
 use super::failure::Failure;
 use super::figures::Verdict;
 use crate::core::body::{Body, ByteStream};
-use crate::core::digest::{Algorithm, Digest, Digests};
+use crate::core::digest::{Algorithm, Digest};
 use crate::core::error::{Error, Kind, Result};
 use crate::core::hashing::Hashing;
-use crate::storage::{Condition, GetOptions, Key, ObjectInfo, Objects, Writer};
+use crate::storage::{Key, ObjectInfo, Objects};
+use reader::Reader;
+use sink::Sink;
 
 /// Bytes of a file that readers share.
 const WINDOW: u64 = 8 << 20;
@@ -108,11 +112,11 @@ impl Fills {
         upstream: &Arc<Upstream>,
         file: &File,
     ) -> Result<Option<Arc<Fill>>, Arc<Failure>> {
-        let fill = self.join(objects, upstream, file);
-        let mut news = fill.news.subscribe();
+        let flight = self.join(objects, upstream, file);
+        let mut news = flight.news.subscribe();
         loop {
             {
-                let state = fill.state.lock();
+                let state = flight.state.lock();
                 match &state.phase {
                     Phase::Asking => {}
                     Phase::Missing => return Ok(None),
@@ -125,7 +129,7 @@ impl Fills {
                 return Err(Arc::new(Failure::Ours(lost)));
             }
         }
-        Ok(Some(fill))
+        Ok(Some(flight))
     }
 
     fn join(self: &Arc<Self>, objects: &Objects, upstream: &Arc<Upstream>, file: &File) -> Arc<Fill> {
@@ -137,7 +141,7 @@ impl Fills {
             return Arc::clone(fill);
         }
         upstream.figures.note(Verdict::Miss);
-        let fill = Arc::new(Fill {
+        let flight = Arc::new(Fill {
             state: Mutex::default(),
             news: watch::channel(()).0,
             taken: watch::channel(()).0,
@@ -146,20 +150,20 @@ impl Fills {
             kept,
         });
         if kept {
-            flights.insert(file.key.clone(), Arc::clone(&fill));
+            flights.insert(file.key.clone(), Arc::clone(&flight));
         }
         let (fills, upstream, file, running) =
-            (Arc::clone(self), Arc::clone(upstream), file.clone(), Arc::clone(&fill));
+            (Arc::clone(self), Arc::clone(upstream), file.clone(), Arc::clone(&flight));
         // It goes on without those who asked: what has been fetched by half is of use to the next one only if it is fetched whole.
         tokio::spawn(async move { fills.run(&upstream, &file, &running).await }.in_current_span());
-        fill
+        flight
     }
 
-    async fn run(&self, upstream: &Upstream, file: &File, fill: &Fill) {
+    async fn run(&self, upstream: &Upstream, file: &File, flight: &Fill) {
         let _slot = self.slots.acquire().await;
         // Whatever becomes of it, nobody may find it on the board later: a panic included.
         let _board = Leave { fills: self, key: &file.key };
-        let phase = match fill.work(upstream, file).await {
+        let phase = match flight.work(upstream, file).await {
             Ok(true) => Phase::Stored,
             Ok(false) => Phase::Missing,
             Err(failure) => {
@@ -167,54 +171,11 @@ impl Fills {
                 Phase::Failed(Arc::new(failure))
             }
         };
-        if fill.kept {
+        if flight.kept {
             self.flights.lock().remove(&file.key);
         }
-        fill.turn(phase);
+        flight.turn(phase);
     }
-}
-
-/// Where the bytes go beside the readers.
-enum Sink {
-    Store(Writer),
-    Nowhere(Hashing),
-}
-
-impl Sink {
-    fn length(&self) -> u64 {
-        match self {
-            Self::Store(writer) => writer.length(),
-            Self::Nowhere(hashing) => hashing.length(),
-        }
-    }
-
-    async fn write(&mut self, chunk: Bytes) -> Result<()> {
-        match self {
-            Self::Store(writer) => writer.write(chunk).await,
-            Self::Nowhere(hashing) => hashing.update(chunk).await,
-        }
-    }
-
-    /// Checks what came, and keeps it if it is to be kept.
-    async fn finish(self, file: &File) -> Result<(), Failure> {
-        match self {
-            Self::Store(writer) => {
-                let staged = writer.finish().await.map_err(Failure::Ours)?;
-                check_digests(staged.digests(), file)?;
-                let kind = file.info.content_type.as_deref();
-                // Another process may have stored it meanwhile; the bytes are the same.
-                let stored = staged.publish(&file.key, Condition::Always, kind, &file.info).await;
-                stored.map(|_| ()).map_err(Failure::Ours)
-            }
-            Self::Nowhere(mut hashing) => {
-                check_digests(&hashing.finish().await.map_err(Failure::Ours)?, file)
-            }
-        }
-    }
-}
-
-fn check_digests(have: &Digests, file: &File) -> Result<(), Failure> {
-    file.digests.iter().try_for_each(|want| check_digest(have.get(want.algorithm()), want))
 }
 
 struct Leave<'a> {
@@ -310,14 +271,16 @@ impl Fill {
         self.turn(Phase::Flowing);
         let algorithms: Vec<Algorithm> = file.digests.iter().map(Digest::algorithm).collect();
         let mut sink = if self.kept {
-            Sink::Store(self.objects.writer(Some(&file.key), &algorithms, size).map_err(Failure::Ours)?)
+            Sink::Store(Box::new(
+                self.objects.writer(Some(&file.key), &algorithms, size).map_err(Failure::Ours)?,
+            ))
         } else {
             Sink::Nowhere(Hashing::new(&algorithms))
         };
         let mut body = Body::stream(answer.body, size).into_stream().map_err(Failure::Ours)?;
         let mut last = None;
         while let Some(chunk) = body.next().await {
-            let chunk = chunk.map_err(cut)?;
+            let chunk = chunk.map_err(|error| cut(&error))?;
             if sink.length() + chunk.len() as u64 > file.limit {
                 return Err(Failure::Ours(Error::too_large(&file.what, file.limit)));
             }
@@ -371,100 +334,6 @@ impl Fill {
     }
 }
 
-/// Takes the pieces one by one, from the window while they are there, else from the store.
-struct Reader {
-    fill: Arc<Fill>,
-    id: u64,
-    at: u64,
-    news: watch::Receiver<()>,
-    stored: Option<SyncWrapper<ByteStream>>,
-}
-
-enum Step {
-    Chunk(Bytes),
-    FromStore,
-    End,
-    Wait,
-}
-
-impl Reader {
-    fn new(fill: Arc<Fill>) -> Self {
-        let news = fill.news.subscribe();
-        let id = {
-            let mut state = fill.state.lock();
-            let id = state.next_reader;
-            state.next_reader += 1;
-            state.readers.insert(id, 0);
-            id
-        };
-        Self { fill, id, at: 0, news, stored: None }
-    }
-
-    async fn next(&mut self) -> Result<Option<Bytes>> {
-        loop {
-            if let Some(stored) = &mut self.stored {
-                return stored.get_mut().next().await.transpose();
-            }
-            match self.step()? {
-                Step::Chunk(chunk) => return Ok(Some(chunk)),
-                Step::End => return Ok(None),
-                Step::FromStore => self.stored = Some(SyncWrapper::new(self.open().await?)),
-                Step::Wait => {
-                    let lost = |_| Error::internal("a fetch went away without a word");
-                    self.news.changed().await.map_err(lost)?;
-                }
-            }
-        }
-    }
-
-    fn step(&mut self) -> Result<Step> {
-        self.news.borrow_and_update();
-        let mut state = self.fill.state.lock();
-        let first = state.window.front().map_or(state.end, |(at, _)| *at);
-        let step = match &state.phase {
-            Phase::Failed(failure) => return Err(broken(failure)),
-            Phase::Missing => return Err(Error::not_found("the upstream has no such file")),
-            Phase::Stored if self.at < first => Step::FromStore,
-            Phase::Stored if self.at == state.end => Step::End,
-            _ if self.at < first || self.at >= state.end => Step::Wait,
-            _ => {
-                let index = state.window.partition_point(|(at, _)| *at <= self.at).saturating_sub(1);
-                match state.window.get(index) {
-                    Some((at, chunk)) => Step::Chunk(chunk.slice((self.at - at) as usize..)),
-                    None => Step::Wait,
-                }
-            }
-        };
-        if let Step::Chunk(chunk) = &step {
-            self.at += chunk.len() as u64;
-            state.readers.insert(self.id, self.at);
-            drop(state);
-            self.fill.taken.send_replace(());
-        }
-        Ok(step)
-    }
-
-    async fn open(&self) -> Result<ByteStream> {
-        let Fill { objects, key, kept, .. } = self.fill.as_ref();
-        if !kept {
-            return Err(Error::unavailable("this was read too slowly, and is not kept"));
-        }
-        let options = GetOptions { range: Some((self.at, None)), ..GetOptions::default() };
-        // Hooks hear of it once: when the answer was given.
-        let found = objects.read(key, options, &ObjectInfo::default()).await?;
-        found
-            .map(|found| found.body)
-            .ok_or_else(|| Error::unavailable("the file was removed while it was read"))
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        self.fill.state.lock().readers.remove(&self.id);
-        self.fill.taken.send_replace(());
-    }
-}
-
 /// What a client is told whose answer has begun: it sees only that the answer is cut.
 fn broken(failure: &Failure) -> Error {
     match failure {
@@ -475,6 +344,6 @@ fn broken(failure: &Failure) -> Error {
     }
 }
 
-fn cut(error: Error) -> Failure {
+fn cut(error: &Error) -> Failure {
     Failure::Unreachable(error.message().to_owned().into())
 }
