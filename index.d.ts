@@ -19,8 +19,10 @@ export interface IRegistryConfig {
   /** Users, tokens and rights of your own in place of the built-in ones. */
   authProvider?: IAuthProvider;
   storageHooks?: IStorageHooks;
-  /** Taken and kept; upstreams are not consulted yet, and a warning says so. */
+  /** Says which upstreams are asked for what is not here; a `StaticUpstreamProvider` is configuration, anything else is asked for each request. */
   upstreamProvider?: IUpstreamProvider;
+  /** The same as a `StaticUpstreamProvider`, for configuration files. */
+  upstreams?: Partial<Record<TRegistryProtocol, IProtocolUpstreamConfig>>;
   /** Whose `X-Forwarded-*` and `Forwarded` headers count: everybody's, nobody's (default), or those of peers in these networks. */
   trustProxy?: boolean | string[];
   limits?: ILimits;
@@ -483,6 +485,8 @@ export interface IUpstreamAuthConfig {
   token?: string;
   headerName?: string;
   headerValue?: string;
+  /** OCI: further hosts whose token endpoints may be shown the credentials. */
+  tokenHosts?: string[];
 }
 
 export interface IUpstreamScopeRule {
@@ -496,7 +500,21 @@ export interface IUpstreamCacheConfig {
   immutableTtlSeconds?: number;
   staleWhileRevalidate?: boolean;
   staleMaxAgeSeconds?: number;
+  /** For how long something is served, after it was fresh, while its upstream fails. */
+  staleIfErrorSeconds?: number;
   negativeCacheTtlSeconds?: number;
+}
+
+/** What of an upstream is let through. */
+export interface IUpstreamPolicyConfig {
+  /** Seconds that a version must have been out. */
+  minimumReleaseAgeSeconds?: number;
+  /** Names for which no age is asked. */
+  minimumReleaseAgeExclude?: string[];
+  /** Names that are let through; all without it. */
+  allow?: string[];
+  /** What is not let through: names (globs), and of these a range of versions, or all. Clients are told the reason. */
+  block?: { name: string; versions?: string; reason?: string }[];
 }
 
 export interface IUpstreamResilienceConfig {
@@ -514,10 +532,18 @@ export interface IUpstreamRegistryConfig {
   /** Lower is asked first. */
   priority: number;
   enabled: boolean;
+  /** For which names it is asked. An `exclude` that matches always wins; with any `include`, one must match. */
   scopeRules?: IUpstreamScopeRule[];
   auth?: IUpstreamAuthConfig;
   cache?: IUpstreamCacheConfig;
   resilience?: IUpstreamResilienceConfig;
+  policy?: IUpstreamPolicyConfig;
+  /** An HTTP proxy through which it is reached. */
+  proxy?: string;
+  /** Whether it may redirect to hosts with private addresses; by default if its own host has one. */
+  allowPrivateAddresses?: boolean;
+  /** OCI: the name that clients know it by (`docker.io`); its host unless given. */
+  namespace?: string;
 }
 
 export interface IProtocolUpstreamConfig {
@@ -525,6 +551,13 @@ export interface IProtocolUpstreamConfig {
   upstreams: IUpstreamRegistryConfig[];
   cache?: IUpstreamCacheConfig;
   resilience?: IUpstreamResilienceConfig;
+  policy?: IUpstreamPolicyConfig;
+  /** Names that are never asked for outside, whether anything of that name is here or not. */
+  private?: string[];
+  /** Names whose own versions and those of an upstream are shown as one package; own versions win. Not for a provider of one's own. */
+  merge?: string[];
+  /** Whether a name that exists upstream may be published here for the first time. */
+  allowShadowing?: boolean;
 }
 
 export interface IUpstreamResolutionContext {
@@ -773,6 +806,10 @@ export declare class SmartRegistry {
    * same name with other content is a problem that is reported.
    */
   import(options: IImportOptions): Promise<IImportReport>;
+  /** Removes what is cached of a protocol's upstreams, of one name or all; how many objects those were. Every process that shares the storage asks again. */
+  purgeUpstream(protocol: TRegistryProtocol, name?: string): Promise<number>;
+  /** Fetches something of an upstream ahead of the first who asks for it (`lodash@^4`, `library/nginx:1.27`); how many files were fetched. */
+  warmUpstream(protocol: TRegistryProtocol, name: string): Promise<number>;
   /** Counts what there is: one request to the store for each thousand objects. */
   stats(): Promise<IRegistryStats>;
   /**

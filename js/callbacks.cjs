@@ -2,6 +2,7 @@
 'use strict';
 
 const { invalidOption } = require('./errors.cjs');
+const { fixedUpstreams } = require('./upstream.cjs');
 
 /** Marks what a method must return, for the message when it doesn't. */
 const returns = {
@@ -13,6 +14,7 @@ const returns = {
     want(value !== null && typeof value === 'object' && typeof value.allowed === 'boolean', value, name, '{ allowed, reason? }');
     return { allowed: value.allowed, reason: value.reason === undefined || value.reason === null ? null : String(value.reason) };
   },
+  object: (value, name) => (value === undefined || value === null ? null : want(typeof value === 'object', value, name, 'an object or null')),
   token: (value, name) => (value === undefined || value === null ? null : token(value, name)),
   tokens: (value, name) => want(Array.isArray(value), value, name, 'an array of tokens').map((one) => token(one, name)),
 };
@@ -82,6 +84,8 @@ const PROVIDER = {
   listUserTokens: { check: returns.tokens, optional: true },
 };
 
+const UPSTREAMS = { resolveUpstreamConfig: { check: returns.object } };
+
 const HOOKS = {
   beforePut: { check: returns.verdict, optional: true },
   afterPut: { check: returns.nothing, optional: true },
@@ -95,10 +99,12 @@ const HOOKS = {
  *
  * @param {any} config an `IRegistryConfig`
  */
-function extensions({ authProvider, storageHooks }) {
+function extensions({ authProvider, storageHooks, upstreamProvider }) {
   const made = {};
   if (authProvider) made.authProvider = wrapAll(authProvider, 'authProvider', PROVIDER);
   if (storageHooks) made.storageHooks = wrapAll(storageHooks, 'storageHooks', HOOKS);
+  // What is the same for every request is configuration, and needs no JavaScript on the way.
+  if (upstreamProvider && !fixedUpstreams(upstreamProvider)) made.upstreamProvider = wrapAll(upstreamProvider, 'upstreamProvider', UPSTREAMS);
   return made;
 }
 

@@ -3,6 +3,7 @@
 
 const binding = require('./binding.cjs');
 const { invalidOption, own, RegistryError } = require('./errors.cjs');
+const { fixedUpstreams } = require('./upstream.cjs');
 
 /** Options that are objects with methods and never become JSON. */
 const LIVE = ['authProvider', 'storageHooks', 'upstreamProvider', 'logger'];
@@ -23,6 +24,8 @@ function configJson(config) {
   }
   const plain = { ...config };
   for (const name of LIVE) delete plain[name];
+  const fixed = config.upstreamProvider && fixedUpstreams(config.upstreamProvider);
+  if (fixed) plain.upstreams = fixed;
   try {
     return JSON.stringify(plain);
   } catch (error) {

@@ -38,7 +38,6 @@ function response(native) {
 /** What a configuration asks for and this release does not do is said, not passed over. */
 function warnOfMissing(config) {
   const warn = (text, code) => process.emitWarning(text, { type: 'SmartRegistryWarning', code });
-  if (config.upstreamProvider) warn('upstreams are not consulted yet: only what is in the registry is served', 'SMARTREGISTRY_NO_UPSTREAM');
   const served = binding.protocolNames();
   const missing = Object.keys(protocolClasses).filter((name) => config[name]?.enabled && !served.includes(name));
   if (missing.length > 0) warn(`not served by this release yet: ${missing.join(', ')}`, 'SMARTREGISTRY_NO_PROTOCOL');
@@ -177,6 +176,32 @@ class SmartRegistry {
     } finally {
       await auth.revokeToken(own).catch(() => {});
     }
+  }
+
+  /**
+   * Removes what is cached of upstreams: of a protocol or of one name in it. Every process that shares the storage asks again.
+   *
+   * @param {string} protocol
+   * @param {string} [name]
+   * @returns {Promise<number>} how many objects those were
+   */
+  async purgeUpstream(protocol, name) {
+    this.#assertReady();
+    const { purgeUpstream } = SmartRegistry.prototype;
+    return this.#run(call(() => this.#native.purge(String(protocol), name), purgeUpstream), undefined, purgeUpstream);
+  }
+
+  /**
+   * Fetches something of an upstream ahead of the first who asks for it: `lodash@^4`, `library/nginx:1.27`.
+   *
+   * @param {string} protocol
+   * @param {string} name
+   * @returns {Promise<number>} how many files were fetched
+   */
+  async warmUpstream(protocol, name) {
+    this.#assertReady();
+    const { warmUpstream } = SmartRegistry.prototype;
+    return this.#run(call(() => this.#native.warm(String(protocol), String(name)), warmUpstream), undefined, warmUpstream);
   }
 
   /** Counts what there is, by protocol. */

@@ -2,7 +2,8 @@
 'use strict';
 
 const { RegistryError } = require('./errors.cjs');
-const { isObject } = require('./config.cjs');
+
+const isObject = (value) => value !== null && typeof value === 'object' && !Array.isArray(value);
 
 /** Gives each protocol the same upstreams for every request. */
 class StaticUpstreamProvider {
@@ -12,12 +13,22 @@ class StaticUpstreamProvider {
   constructor(byProtocol) {
     if (!isObject(byProtocol)) throw new RegistryError('StaticUpstreamProvider needs a configuration per protocol', { code: 'INVALID_CONFIG', status: 400 });
     this.#byProtocol = byProtocol;
+    staticConfigs.set(this, byProtocol);
   }
 
   /** @param {{ protocol: string }} context an `IUpstreamResolutionContext` */
   async resolveUpstreamConfig(context) {
     return this.#byProtocol[context.protocol] ?? null;
   }
+}
+
+/** What a static provider was made of. */
+const staticConfigs = new WeakMap();
+
+/** The upstreams by protocol of a provider that says the same for every request; undefined for any other. */
+function fixedUpstreams(provider) {
+  const untouched = Object.getPrototypeOf(provider) === StaticUpstreamProvider.prototype && !Object.hasOwn(provider, 'resolveUpstreamConfig');
+  return untouched ? staticConfigs.get(provider) : undefined;
 }
 
 /** Stops asking an upstream that fails, and tries it again after a while with one request. */
@@ -138,4 +149,4 @@ class UpstreamCache {
   }
 }
 
-module.exports = { StaticUpstreamProvider, CircuitBreaker, UpstreamCache };
+module.exports = { StaticUpstreamProvider, CircuitBreaker, UpstreamCache, fixedUpstreams };

@@ -5,6 +5,7 @@ const { Command, InvalidArgumentError, Option } = require('commander');
 const { version } = require('../../package.json');
 const { serve } = require('./serve.cjs');
 const { addUser, createToken, listTokens, revokeToken } = require('./users.cjs');
+const { purgeCache, warmCache } = require('./cache.cjs');
 const { gc } = require('./gc.cjs');
 const { importNpm, importOci } = require('./import.cjs');
 const { stats, verify } = require('./verify.cjs');
@@ -63,6 +64,10 @@ function program() {
     .action(verify);
   withData(root.command('stats').description('count packages, repositories, objects and bytes')).option('--json', 'as JSON').action(stats);
 
+  const cache = root.command('cache').description('what is kept of upstreams');
+  withData(cache.command('purge').description('remove it; the registry may run meanwhile').argument('<protocol>').argument('[name]', 'only of this one (default: all)')).action(purgeCache);
+  withData(cache.command('warm').description('fetch things ahead of the first who asks').argument('<protocol>').argument('<name...>', 'e.g. lodash@^4, or library/nginx:1.27')).action(warmCache);
+
   const imports = root.command('import').description('take over what another registry has; can be run again');
   withData(imports.command('npm').description('packages of an npm registry, or of the storage folder of a verdaccio').argument('<url-or-folder>'))
     .option('--package <name>', 'only this one; may be repeated (default: all)', collect)
@@ -78,7 +83,7 @@ function program() {
     .option('--json', 'as JSON')
     .action(importOci);
 
-  for (const group of [user, token, imports]) group.exitOverride();
+  for (const group of [user, token, cache, imports]) group.exitOverride();
   return root;
 }
 

@@ -23,3 +23,4 @@ mod runtime;
 mod server;
 mod storage;
 mod stream;
+mod upstream_provider;

@@ -20,6 +20,8 @@ pub(super) enum Work {
     Stats,
     Events { protocol: String, since: u64 },
     Adopt { protocol: String, name: String, document: String },
+    Purge { protocol: String, name: Option<String> },
+    Warm { protocol: String, name: String },
 }
 
 /// Work that was asked for; it holds the registry only until it has run.
@@ -55,6 +57,8 @@ impl NativeOperation {
                 Work::Adopt { protocol, name, document } => {
                     json(&registry.adopt(&protocol, &name, document.into()).await?)
                 }
+                Work::Purge { protocol, name } => json(&registry.purge(&protocol, name.as_deref()).await?),
+                Work::Warm { protocol, name } => json(&registry.warm(&protocol, &name).await?),
                 Work::Events { protocol, since } => json(&registry.events(&protocol, since).await?),
             }
         })

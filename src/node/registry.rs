@@ -19,6 +19,7 @@ use super::runtime::{at_once, promise};
 use super::server::{self, NativeServer};
 use super::storage::NativeStorage;
 use super::stream::Upload;
+use super::upstream_provider::JsUpstreamProvider;
 use crate::config::Config;
 use crate::core::body::Body;
 use crate::core::error::{Error, Kind, Result};
@@ -51,6 +52,9 @@ pub fn create_registry(config: String, extensions: Option<Object<'_>>) -> napi::
         if let Some(hooks) = given.get::<Object<'_>>("storageHooks")? {
             let limit = Duration::from_millis(config.limits.hook_timeout_ms);
             own.hooks = Some(Arc::new(JsHooks::new(&hooks, limit)?));
+        }
+        if let Some(provider) = given.get::<Object<'_>>("upstreamProvider")? {
+            own.upstream_provider = Some(Arc::new(JsUpstreamProvider::new(&provider)?));
         }
     }
     let idle = Duration::from_millis(config.limits.body_idle_ms);
@@ -197,6 +201,18 @@ impl NativeRegistry {
     #[napi(catch_unwind)]
     pub fn adoption(&self, protocol: String, name: String, document: String) -> Out<NativeOperation> {
         self.operation(Work::Adopt { protocol, name, document })
+    }
+
+    /// A removal of what is cached of a protocol's upstreams, of one name or all, to be run once.
+    #[napi(catch_unwind)]
+    pub fn purge(&self, protocol: String, name: Option<String>) -> Out<NativeOperation> {
+        self.operation(Work::Purge { protocol, name })
+    }
+
+    /// A fetch of something of a protocol's upstreams ahead of time, to be run once.
+    #[napi(catch_unwind)]
+    pub fn warm(&self, protocol: String, name: String) -> Out<NativeOperation> {
+        self.operation(Work::Warm { protocol, name })
     }
 
     /// A read of a protocol's feed after `since`, to be run once.

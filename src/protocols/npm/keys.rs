@@ -144,6 +144,17 @@ pub(crate) fn cached_folder(folder: &str, name: &PackageName) -> Result<Prefix> 
     Prefix::new(format!("{CACHE}{folder}/{name}/"))
 }
 
+/// Tarballs of a version of an upstream; those of `1.0.0.x` too, which [`is_cached_of`] tells apart.
+pub(crate) fn cached_version(folder: &str, name: &PackageName, version: &str) -> Result<Prefix> {
+    Prefix::new(format!("{CACHE}{folder}/{name}/{version}."))
+}
+
+/// Whether a listed key is a tarball of this very version.
+pub(crate) fn is_cached_of(prefix: &Prefix, key: &Key) -> bool {
+    let rest = key.as_str().strip_prefix(prefix.as_str()).and_then(|rest| rest.strip_suffix(".tgz"));
+    rest.is_some_and(|mark| mark.len() == 32 && mark.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
 /// What is cached of all upstreams.
 pub(crate) fn cache() -> Result<Prefix> {
     Prefix::new(CACHE)

@@ -219,17 +219,10 @@ pub(crate) async fn kept_tarball(
 }
 
 async fn find_kept(cx: &Cx, name: &PackageName, version: &str, upstream: &Upstream) -> Result<Option<Key>> {
-    let folder = keys::cached_folder(upstream.folder(), name)?;
-    let prefix = Prefix::new(format!("{}{version}.", folder.as_str()))?;
+    let prefix = keys::cached_version(upstream.folder(), name, version)?;
     let page = cx.objects.list(&prefix, None, 10, false).await?;
     let mut found: Vec<_> =
-        page.objects.into_iter().filter(|listed| is_of_version(&prefix, &listed.key)).collect();
+        page.objects.into_iter().filter(|listed| keys::is_cached_of(&prefix, &listed.key)).collect();
     found.sort_by_key(|listed| listed.modified);
     Ok(found.pop().map(|listed| listed.key))
-}
-
-/// Whether a key below `1.0.0.` is of version 1.0.0, and not of 1.0.0.something.
-fn is_of_version(prefix: &Prefix, key: &Key) -> bool {
-    let rest = key.as_str().strip_prefix(prefix.as_str()).and_then(|rest| rest.strip_suffix(".tgz"));
-    rest.is_some_and(|mark| mark.len() == 32 && mark.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
