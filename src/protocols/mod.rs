@@ -62,6 +62,17 @@ pub trait Protocol: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Forgets what is cached of other registries under a name, or under all; how many things those were. What was published here is no cache:
+    /// naming it is an error.
+    async fn purge(&self, _cx: &Cx, _name: Option<&str>) -> Result<u64> {
+        Ok(0)
+    }
+
+    /// Fetches what another registry has under a name, with all that a client would need of it, before anybody asks; how many things those were.
+    async fn warm(&self, _cx: &Cx, _name: &str) -> Result<u64> {
+        Ok(0)
+    }
+
     /// Goes through all that is stored, and tells `check` what is missing or damaged.
     async fn verify(&self, cx: &Cx, check: &Check) -> Result<()>;
 }
