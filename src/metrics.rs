@@ -25,7 +25,7 @@ use crate::core::protocol_name::ProtocolName;
 use crate::core::request::Request;
 use crate::core::response::Response;
 use crate::storage::{Storage, Store};
-use crate::upstream::{State, Upstream, Upstreams, Verdict};
+use crate::upstream::{Grant, State, Upstream, Upstreams, Verdict};
 
 /// Content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -357,6 +357,14 @@ const UPSTREAM_COUNTS: [UpstreamCount; 3] = [
     ("upstream_received_bytes", "Bytes of an upstream's answers", |upstream| upstream.figures().bytes()),
 ];
 
+/// The same of what it grants, where it says so.
+type UpstreamGrant = (&'static str, &'static str, fn(&Grant) -> u64);
+
+const UPSTREAM_GRANTS: [UpstreamGrant; 2] = [
+    ("upstream_granted_requests", "Requests that an upstream grants in one window", |grant| grant.limit),
+    ("upstream_remaining_requests", "Those of them that are left, as it said last", |grant| grant.remaining),
+];
+
 impl UpstreamNumbers {
     fn each(&self) -> impl Iterator<Item = (UpstreamLabels, Arc<Upstream>)> {
         self.0.iter().flat_map(|(protocol, upstreams)| {
@@ -394,6 +402,16 @@ impl Collector for UpstreamNumbers {
             let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
             for (labels, upstream) in self.each() {
                 ConstCounter::new(read(&upstream)).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        for (name, help, read) in UPSTREAM_GRANTS {
+            let kind = ConstGauge::new(0_i64).metric_type();
+            let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
+            for (labels, grant) in
+                self.each().filter_map(|(labels, one)| Some((labels, one.figures().grant()?)))
+            {
+                ConstGauge::new(i64::try_from(read(&grant)).unwrap_or(i64::MAX))
+                    .encode(metric.encode_family(&labels)?)?;
             }
         }
         let help = "0 asked as usual, 1 tried with one request, 2 left alone";

@@ -14,7 +14,8 @@ use crate::index::Index;
 use crate::storage::Objects;
 use crate::upstream::{Candidates, Question, Upstreams};
 
-/// The context of one request of one protocol.
+/// The context of one request of one protocol. Cheap to clone, for work that outlives the request.
+#[derive(Clone)]
 pub struct Cx {
     /// The protocol's name.
     pub protocol: ProtocolName,
@@ -70,15 +71,19 @@ impl Cx {
         if !self.upstream.is_used() {
             return Ok(None);
         }
-        let question = Question {
+        self.upstream.candidates(self.question(name, scope, kind)).await
+    }
+
+    /// What a provider of upstreams is asked.
+    pub fn question(&self, name: &str, scope: Option<&str>, kind: &'static str) -> Question {
+        Question {
             protocol: self.protocol,
             resource: name.to_owned(),
             scope: scope.map(str::to_owned),
             actor: self.objects.actor().cloned(),
             method: self.method.to_string(),
             resource_type: kind,
-        };
-        self.upstream.candidates(question).await
+        }
     }
 
     /// Names a resource of this protocol.

@@ -62,12 +62,13 @@ pub trait Protocol: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Removes what is cached of upstreams: of a name, or all. How many objects those were.
+    /// Forgets what is cached of other registries under a name, or under all; how many things those were. What was published here is no cache:
+    /// naming it is an error.
     async fn purge(&self, _cx: &Cx, _name: Option<&str>) -> Result<u64> {
         Ok(0)
     }
 
-    /// Fetches something of an upstream ahead of the first who asks. How many files those were.
+    /// Fetches what another registry has under a name, with all that a client would need of it, before anybody asks; how many things those were.
     async fn warm(&self, _cx: &Cx, _name: &str) -> Result<u64> {
         Ok(0)
     }

@@ -185,3 +185,15 @@ impl Registry {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+impl Registry {
+    /// A protocol and what it works with, for tests of what no request asks for.
+    pub(crate) fn behind(
+        &self,
+        protocol: &str,
+    ) -> Result<(&dyn crate::protocols::Protocol, crate::protocols::cx::Cx)> {
+        let mounted = self.enabled(protocol)?;
+        Ok((mounted.protocol.as_ref(), self.upkeep.cx(mounted)))
+    }
+}

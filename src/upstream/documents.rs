@@ -140,7 +140,7 @@ impl Documents {
     ) -> Result<Option<Copy<D>>, Arc<Failure>> {
         let place = self.place(upstream, &source.path);
         let rules = &upstream.cache;
-        let ttl = if source.immutable { rules.immutable_ttl } else { rules.ttl };
+        let ttl = upstream.ttl(source.immutable);
         let now = self.clock.now();
         if !newest && self.missing.get(&place).is_some_and(|since| now.since(since) < rules.negative) {
             return Ok(answer(upstream, None, Verdict::Negative));
@@ -262,9 +262,9 @@ impl Documents {
             last_modified: held.entry.last_modified.clone(),
         });
         let began = self.clock.now();
-        match upstream.exchange(&request).await? {
-            Said::Here(answer) => self.take(objects, upstream, source, place, answer, began).await.map(Some),
-            Said::Unchanged => {
+        match news(upstream, &request, source).await? {
+            News::Text(text) => self.take(objects, upstream, source, place, text, began).await.map(Some),
+            News::Unchanged => {
                 let Some(had) = had else {
                     return Err(Failure::Nonsense(
                         "it says that nothing has changed to who knows nothing".to_owned(),
@@ -276,7 +276,7 @@ impl Documents {
                 self.held.insert(place.clone(), held.clone());
                 Ok(Some((held, Verdict::Revalidated)))
             }
-            Said::Missing => {
+            News::Missing => {
                 self.missing.insert(place.clone(), began);
                 if had.is_some() {
                     // Written down, or the next process would go on serving it.
@@ -286,28 +286,20 @@ impl Documents {
                 }
                 Ok(None)
             }
-            Said::Refused(status, words) => {
-                Err(Failure::Ours(refusal(&upstream.id, &source.what, status, &words)))
-            }
         }
     }
 
-    /// Takes a document in: read whole within its limit, parsed before it is believed, written before it is named.
+    /// Takes a document in: parsed before it is believed, written before it is named.
     async fn take<D: Send + Sync + 'static>(
         &self,
         objects: &Objects,
         upstream: &Upstream,
         source: &Source<D>,
         place: &Place,
-        answer: Answer,
+        text: Text,
         began: Timestamp,
     ) -> Result<(Held, Verdict), Failure> {
-        let (etag, last_modified) =
-            (text_of(&answer.headers, header::ETAG), text_of(&answer.headers, header::LAST_MODIFIED));
-        let bytes = whole(answer, &source.what, source.limit)
-            .await
-            .inspect_err(|failure| upstream.suffered(failure))?;
-        upstream.figures.received(bytes.len() as u64);
+        let Text { bytes, etag, last_modified } = text;
         let unnamed = Entry { checked: began, text: Some(String::new()), etag, last_modified };
         let held = parse(unnamed, bytes.clone(), &source.parse).await.map_err(|error| {
             let failure = Failure::Nonsense(format!("{} can't be read: {}", source.what, error.message()));
@@ -351,6 +343,50 @@ fn answer<D: Send + Sync + 'static>(
     held.entry.text.as_ref()?;
     let loaded = held.loaded.downcast().ok()?;
     Some(Copy { loaded, upstream: Arc::clone(upstream), checked: held.entry.checked, verdict })
+}
+
+/// What an upstream says of a document.
+enum News {
+    Text(Text),
+    Unchanged,
+    Missing,
+}
+
+/// A document's text, and what it is known by.
+struct Text {
+    bytes: Bytes,
+    etag: Option<String>,
+    last_modified: Option<String>,
+}
+
+/// Asks for a document, and reads it whole within its limit.
+async fn news<D>(upstream: &Upstream, request: &Request, source: &Source<D>) -> Result<News, Failure> {
+    if let Some(gather) = &request.gather {
+        let known = request.known.as_ref().and_then(|known| known.etag.as_deref());
+        return Ok(match gather.gather(upstream, known).await.map_err(Failure::Ours)? {
+            None => News::Missing,
+            Some(gathered) if known == Some(&gathered.tag) => News::Unchanged,
+            Some(gathered) => {
+                News::Text(Text { bytes: gathered.text, etag: Some(gathered.tag), last_modified: None })
+            }
+        });
+    }
+    match upstream.exchange(request).await? {
+        Said::Here(answer) => {
+            let etag = text_of(&answer.headers, header::ETAG);
+            let last_modified = text_of(&answer.headers, header::LAST_MODIFIED);
+            let bytes = whole(answer, &source.what, source.limit)
+                .await
+                .inspect_err(|failure| upstream.suffered(failure))?;
+            upstream.figures.received(bytes.len() as u64);
+            Ok(News::Text(Text { bytes, etag, last_modified }))
+        }
+        Said::Unchanged => Ok(News::Unchanged),
+        Said::Missing => Ok(News::Missing),
+        Said::Refused(status, words) => {
+            Err(Failure::Ours(refusal(&upstream.id, &source.what, status, &words)))
+        }
+    }
 }
 
 /// Gives a document that was parsed before it was stored the version that it has now.

@@ -12,6 +12,7 @@ use super::client::{Answer, Client, Reach, same_origin};
 use super::credentials::Credentials;
 use super::failure::Failure;
 use super::figures::Figures;
+use super::gather::Gather;
 use super::rules::{self, Policy};
 use crate::config::upstream::{CacheConfig, ProtocolUpstreams, ResilienceConfig, UpstreamConfig};
 use crate::core::body::Body;
@@ -55,6 +56,7 @@ pub(super) struct CacheRules {
     pub(super) enabled: bool,
     pub(super) ttl: Duration,
     pub(super) immutable_ttl: Duration,
+    pub(super) stale: Duration,
     pub(super) while_revalidate: Duration,
     pub(super) if_error: Duration,
     pub(super) negative: Duration,
@@ -71,6 +73,7 @@ impl CacheRules {
             enabled: own.enabled.or(shared.enabled).unwrap_or(true),
             ttl: seconds(own.default_ttl_seconds, shared.default_ttl_seconds, 300),
             immutable_ttl: seconds(own.immutable_ttl_seconds, shared.immutable_ttl_seconds, 30 * 86_400),
+            stale,
             while_revalidate: if revalidate { stale } else { Duration::ZERO },
             if_error: seconds(own.stale_if_error_seconds, shared.stale_if_error_seconds, 30 * 86_400),
             negative: seconds(own.negative_cache_ttl_seconds, shared.negative_cache_ttl_seconds, 60),
@@ -94,6 +97,8 @@ pub struct Request {
     /// Whether the answer may come compressed. A file may not: its bytes are what its digest is of.
     pub gzip: bool,
     pub(super) known: Option<Known>,
+    /// Who makes a document of several answers, if one is not enough.
+    pub(super) gather: Option<Arc<dyn Gather>>,
 }
 
 /// What is known of the answer already.
@@ -114,7 +119,13 @@ impl Request {
             body: None,
             gzip: false,
             known: None,
+            gather: None,
         }
+    }
+
+    /// What is made of several answers: for a document only.
+    pub fn gathered(gather: Arc<dyn Gather>) -> Self {
+        Self { gather: Some(gather), ..Self::get("") }
     }
 
     /// A HEAD.
@@ -137,6 +148,12 @@ impl Request {
     #[must_use]
     pub fn accept(self, accept: &'static str) -> Self {
         Self { accept: Some(accept), ..self }
+    }
+
+    /// Only if it is no longer what this tag says.
+    #[must_use]
+    pub fn unless(self, etag: &str) -> Self {
+        Self { known: Some(Known { etag: Some(etag.to_owned()), last_modified: None }), ..self }
     }
 
     /// With what a token is asked for.
@@ -236,6 +253,35 @@ impl Upstream {
     /// Whether its rules let it be asked for a name.
     pub fn asks_for(&self, name: &str) -> bool {
         rules::asks_for(&self.rules, name)
+    }
+
+    /// Whether its rules let it be asked for what has these names.
+    pub(super) fn asks_for_any(&self, names: &[String]) -> bool {
+        rules::asks_for_any(&self.rules, names)
+    }
+
+    /// Whether what it answers is kept.
+    pub fn keeps(&self) -> bool {
+        self.cache.enabled
+    }
+
+    /// For how long it is believed that it does not have something.
+    pub fn negative_ttl(&self) -> Duration {
+        self.cache.negative
+    }
+
+    /// How long a document is fresh. While nearly all requests that it grants are used up, what is here is as good for longer.
+    pub(super) fn ttl(&self, immutable: bool) -> Duration {
+        match &self.cache {
+            rules if immutable => rules.immutable_ttl,
+            rules if self.figures.is_short(self.clock.now()) => rules.ttl + rules.stale,
+            rules => rules.ttl,
+        }
+    }
+
+    /// The path of its base URL, with a slash at the end.
+    pub fn base_path(&self) -> &str {
+        self.base.path()
     }
 
     /// Its host, as its URL has it.
@@ -341,6 +387,7 @@ impl Upstream {
             let answer =
                 client.ask(&request.method, url, &self.base, &headers, &shown, request.body.as_ref()).await?;
             if answer.status != StatusCode::UNAUTHORIZED || !again {
+                self.figures.heard(&answer.headers, self.clock.now());
                 return Ok(answer);
             }
             if !self.credentials.meet(client, &self.base, &answer.headers, &shown, &request.scope).await? {

@@ -13,6 +13,7 @@ mod exchange;
 mod failure;
 mod figures;
 mod fill;
+mod gather;
 mod provider;
 mod rules;
 
@@ -27,8 +28,9 @@ use moka::sync::Cache;
 pub use breaker::State;
 pub use documents::{Copy, Parse, Source};
 pub use exchange::{Request, Upstream};
-pub use figures::{Figures, Verdict};
+pub use figures::{Figures, Grant, Verdict};
 pub use fill::{File, Fill};
+pub use gather::{Gather, Gathered};
 pub use provider::{Question, UpstreamProvider};
 pub use rules::{Blocked, Policy};
 
@@ -69,7 +71,11 @@ struct Chain {
 #[derive(Clone)]
 pub struct Candidates {
     name: String,
+    /// Everything that rules may call it, that name among them.
+    names: Vec<String>,
     list: Vec<Arc<Upstream>>,
+    /// Whether the name that was asked for says itself whose it is.
+    pub within: bool,
     /// Whether their versions are shown beside our own.
     pub merge: bool,
     /// Whether a name that they have may be published here.
@@ -80,12 +86,35 @@ impl Candidates {
     /// One alone, whatever the name.
     pub fn of(upstream: &Arc<Upstream>) -> Self {
         let list = vec![Arc::clone(upstream)];
-        Self { name: String::new(), list, merge: false, allow_shadowing: false }
+        Self { name: String::new(), names: Vec::new(), list, within: false, merge: false, allow_shadowing: false }
     }
 
     /// They, in their order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Upstream>> {
         self.list.iter()
+    }
+
+    /// What they are asked for.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Goes on only if an upstream's policy lets the name through.
+    ///
+    /// # Errors
+    /// 403 that says why not.
+    pub fn check_policy(&self, upstream: &Upstream) -> Result<()> {
+        let Some(blocked) = upstream.policy.blocks_names(&self.names) else { return Ok(()) };
+        let (name, reason) = (&self.name, &blocked.reason);
+        tracing::info!(upstream = %upstream.id, "{name} {reason}");
+        Err(Error::denied(format!("{name} {reason}")))
+    }
+
+    /// The same with one of them in front, if it is among them: it had something of this name before.
+    #[must_use]
+    pub fn first(mut self, id: &str) -> Self {
+        self.list.sort_by_key(|upstream| *upstream.id != *id);
+        self
     }
 }
 
@@ -150,17 +179,30 @@ impl Upstreams {
 
     /// The upstreams that are asked for a name; `None` if it is not asked for.
     pub async fn candidates(&self, question: Question) -> Result<Option<Candidates>> {
-        let chain = match &self.provider {
-            Some(provider) => match provider.resolve(&question).await? {
-                Some(config) => self.given_chain(&config)?,
-                None => return Ok(None),
+        let Some(chain) = self.chain(&question).await? else { return Ok(None) };
+        Ok(chain.candidates(vec![question.resource]))
+    }
+
+    /// The same for a name that may say itself whose it is. `rest_of` answers what an upstream with this namespace is asked for, if the name
+    /// begins with that; then nobody else is asked. `also_called` are further names by which rules may call it.
+    pub async fn candidates_within(
+        &self,
+        question: Question,
+        rest_of: &(dyn Fn(&str) -> Option<String> + Sync),
+        also_called: fn(&str) -> Option<String>,
+    ) -> Result<Option<Candidates>> {
+        let Some(chain) = self.chain(&question).await? else { return Ok(None) };
+        Ok(chain.candidates_within(question.resource, rest_of, also_called))
+    }
+
+    async fn chain(&self, question: &Question) -> Result<Option<Arc<Chain>>> {
+        match &self.provider {
+            Some(provider) => match provider.resolve(question).await? {
+                Some(config) => self.given_chain(&config).map(Some),
+                None => Ok(None),
             },
-            None => match &self.fixed {
-                Some(chain) => Arc::clone(chain),
-                None => return Ok(None),
-            },
-        };
-        Ok(chain.candidates(&question.resource))
+            None => Ok(self.fixed.clone()),
+        }
     }
 
     /// A provider may give a new object for every request; what it says is what counts.
@@ -196,11 +238,8 @@ impl Upstreams {
         self.hear_of_purges(objects).await;
         let mut trouble = None;
         for upstream in &candidates.list {
-            let blocked = Some(&candidates.name).filter(|name| !name.is_empty());
-            if let Some(blocked) = blocked.and_then(|name| upstream.policy.blocks_name(name)) {
-                let (name, reason) = (&candidates.name, &blocked.reason);
-                tracing::info!(upstream = %upstream.id, "{name} {reason}");
-                trouble.get_or_insert(Error::denied(format!("{name} {reason}")));
+            if let Err(blocked) = candidates.check_policy(upstream) {
+                trouble.get_or_insert(blocked);
                 continue;
             }
             let source = source(upstream);
@@ -350,16 +389,38 @@ impl Chain {
         Ok(Self { list, config: config.clone() })
     }
 
-    /// Those for a name; all of them for what is about no name.
-    fn candidates(&self, name: &str) -> Option<Candidates> {
-        if rules::is_kept_inside(&self.config.private, name) {
+    /// For the first of these names, which mean the same; all of them for what is about no name.
+    fn candidates(&self, names: Vec<String>) -> Option<Candidates> {
+        let name = names.first()?.clone();
+        if names.iter().any(|name| rules::is_kept_inside(&self.config.private, name)) {
             return None;
         }
         let list: Vec<_> =
-            self.list.iter().filter(|upstream| name.is_empty() || upstream.asks_for(name)).cloned().collect();
-        let merge = self.config.merge.iter().any(|pattern| crate::core::pattern::name_matches(pattern, name));
+            self.list.iter().filter(|upstream| name.is_empty() || upstream.asks_for_any(&names)).cloned().collect();
+        let merge =
+            self.config.merge.iter().any(|pattern| crate::core::pattern::name_matches(pattern, &name));
         let allow_shadowing = self.config.allow_shadowing || merge;
-        (!list.is_empty()).then(|| Candidates { name: name.to_owned(), list, merge, allow_shadowing })
+        (!list.is_empty()).then_some(Candidates { name, names, list, within: false, merge, allow_shadowing })
+    }
+
+    fn candidates_within(
+        &self,
+        name: String,
+        rest_of: &(dyn Fn(&str) -> Option<String> + Sync),
+        also_called: fn(&str) -> Option<String>,
+    ) -> Option<Candidates> {
+        let rests = self.list.iter().filter_map(|upstream| rest_of(&upstream.namespace));
+        // The longest namespace is meant.
+        let Some(rest) = rests.min_by_key(String::len) else {
+            let also = also_called(&name);
+            return self.candidates([Some(name), also].into_iter().flatten().collect());
+        };
+        let also = also_called(&rest);
+        let mut found =
+            self.candidates([Some(rest.clone()), also, Some(name)].into_iter().flatten().collect())?;
+        found.list.retain(|upstream| rest_of(&upstream.namespace).as_ref() == Some(&rest));
+        found.within = true;
+        (!found.list.is_empty()).then_some(found)
     }
 }
 

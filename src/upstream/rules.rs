@@ -10,17 +10,27 @@ use crate::core::time::Timestamp;
 /// Whether rules let an upstream be asked for a name. Letters count for `include` and not for `exclude`: a name that is written a little
 /// differently must not slip past the rule that keeps it inside.
 pub(super) fn asks_for(rules: &[ScopeRule], name: &str) -> bool {
-    let lower = name.to_lowercase();
+    asks_for_any(rules, &[name])
+}
+
+/// The same for what has several names: one that is excluded is enough to keep it inside, one that is included to ask for it.
+pub(super) fn asks_for_any(rules: &[ScopeRule], names: &[impl AsRef<str>]) -> bool {
     let mut includes = rules.iter().filter(|rule| rule.action == ScopeAction::Include).peekable();
     let mut excludes = rules.iter().filter(|rule| rule.action == ScopeAction::Exclude);
-    let stays = excludes.any(|rule| covers_any_case(&rule.pattern, &lower));
-    !stays && (includes.peek().is_none() || includes.any(|rule| name_matches(&rule.pattern, name)))
+    let included = |rule: &ScopeRule| names.iter().any(|name| name_matches(&rule.pattern, name.as_ref()));
+    !excludes.any(|rule| covers_one(&rule.pattern, names))
+        && (includes.peek().is_none() || includes.any(included))
 }
 
 /// Whether one of the patterns covers a name, however it is written.
 pub(super) fn is_kept_inside(patterns: &[String], name: &str) -> bool {
     let lower = name.to_lowercase();
     patterns.iter().any(|pattern| covers_any_case(pattern, &lower))
+}
+
+/// Whether a pattern covers one of the names, however that is written.
+fn covers_one(pattern: &str, names: &[impl AsRef<str>]) -> bool {
+    names.iter().any(|name| covers_any_case(pattern, &name.as_ref().to_lowercase()))
 }
 
 fn covers_any_case(pattern: &str, lower: &str) -> bool {
@@ -71,14 +81,22 @@ impl Policy {
 
     /// Why a name as a whole is not let through.
     pub fn blocks_name(&self, name: &str) -> Option<Blocked> {
+        self.blocks_names(&[name])
+    }
+
+    /// The same for what has several names: one that is blocked is enough, and so is one that is allowed.
+    pub(super) fn blocks_names(&self, names: &[impl AsRef<str>]) -> Option<Blocked> {
+        // What is about no name is about none that is held back.
+        if names.is_empty() {
+            return None;
+        }
         if let Some(allow) = &self.allow
-            && !allow.iter().any(|pattern| name_matches(pattern, name))
+            && !allow.iter().any(|pattern| names.iter().any(|name| name_matches(pattern, name.as_ref())))
         {
             return Some(Blocked::because("is not among the names that this registry lets through"));
         }
-        let lower = name.to_lowercase();
         let whole = self.block.iter().filter(|rule| rule.versions.is_none());
-        whole.filter(|rule| covers_any_case(&rule.name, &lower)).map(Blocked::by).next()
+        whole.filter(|rule| covers_one(&rule.name, names)).map(Blocked::by).next()
     }
 
     /// Why a version is not let through. `in_range` tells whether a range of the protocol's covers it, `published` when it came out, if anybody knows.
@@ -155,6 +173,8 @@ mod tests {
         let both = [rule("@acme/*", ScopeAction::Include), rule("@acme/secret*", ScopeAction::Exclude)];
         assert!(asks_for(&both, "@acme/widget") && !asks_for(&both, "@acme/secret-plan"));
         assert!(asks_for(&[], "anything"));
+        assert!(asks_for_any(&private, &["widget", "@acme/widget"]));
+        assert!(!asks_for_any(&public, &["widget", "@acme/widget"]), "one of its names is kept inside");
         assert!(is_kept_inside(&["@acme/*".to_owned()], "@ACME/x") && !is_kept_inside(&[], "x"));
     }
 
@@ -184,5 +204,7 @@ mod tests {
         let allow = PolicyConfig { allow: Some(vec!["good-*".to_owned()]), ..PolicyConfig::default() };
         let policy = Policy::new(&allow, &shared);
         assert!(policy.blocks_name("good-one").is_none() && policy.blocks_name("bad").is_some());
+        assert!(policy.blocks_names(&["bad", "good-one"]).is_none(), "known by a name that is allowed");
+        assert!(policy.blocks_names(&["good-one", "worse"]).is_some(), "and not by one that is blocked");
     }
 }

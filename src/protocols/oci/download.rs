@@ -8,7 +8,8 @@ use http::HeaderValue;
 use super::super::files::{self, FileHead};
 use super::super::prelude::*;
 use super::name::{self, Name};
-use super::{Call, error, keys};
+use super::proxy::{self, Place};
+use super::{Call, keys};
 use crate::core::id;
 use crate::core::range::{self, ByteRange};
 
@@ -19,7 +20,7 @@ const REDIRECT_FROM: u64 = 1 << 20;
 /// How long the link to the store is good. A download that has begun goes on.
 const REDIRECT_TTL: Duration = Duration::from_mins(10);
 /// Type of every blob: what is in it is nobody's business on the way.
-const TYPE: &str = "application/octet-stream";
+pub(super) const TYPE: &str = "application/octet-stream";
 
 /// `GET`, `HEAD /v2/<name>/blobs/<digest>`.
 pub(super) async fn get_blob(
@@ -28,34 +29,67 @@ pub(super) async fn get_blob(
     digest: &str,
     request: &Request,
 ) -> Result<Response> {
-    call.authorize(name, Action::Pull).await?;
-    let digest = name::digest(digest)?;
+    let place = Place::find(call, name, request, "blob").await?;
+    let (name, digest) = (&place.name, name::digest(digest)?);
     // Who asks whether it is there is about to push what needs it.
     let found = if request.is_head() {
         call.promised(name, &digest).await?
     } else {
         call.visible(name, &digest).await?
     };
-    let Some(size) = found else { return Err(error::blob_unknown(&digest)) };
+    let served = match found {
+        Some(size) => serve(call, name, &digest, size, request).await?,
+        None => None,
+    };
+    match served {
+        Some(response) => Ok(place.sign(call, response, None)),
+        None => proxy::get_missing_blob(call, &place, &digest, request).await,
+    }
+}
+
+/// Answers with a blob that is visible; `None` if it is gone.
+pub(super) async fn serve(
+    call: &Call<'_>,
+    name: &Name,
+    digest: &Digest,
+    size: u64,
+    request: &Request,
+) -> Result<Option<Response>> {
     let text = digest.to_string();
     let head =
         FileHead { content_type: TYPE, etag: Some(ETag::strong(&text)), cache_control: call.immutable(name) };
-    let key = keys::blob(&digest)?;
+    let key = keys::blob(digest)?;
     let info = ObjectInfo::of(name.as_str()).digest(&text).content_type(TYPE);
     let response = match several(request, &text) {
         Some(ranges) => several_ranges(call, &key, &info, &head, size, &ranges)?,
         None => match redirect(call, request, &key, &info, size).await? {
             Some(redirect) => redirect,
-            None => files::serve(call.cx, request, &key, &head, &info)
-                .await?
-                .ok_or_else(|| error::blob_unknown(&digest))?,
+            None => match files::serve(call.cx, request, &key, &head, &info).await? {
+                Some(response) => response,
+                None => return Ok(None),
+            },
         },
     };
-    Ok(response
-        .header("docker-content-digest", &text)
+    Ok(Some(sealed(response, &text)))
+}
+
+fn sealed(response: Response, digest: &str) -> Response {
+    response
+        .header("docker-content-digest", digest)
         // A stored page must not run on the registry's origin.
         .static_header(header::CONTENT_SECURITY_POLICY, "sandbox")
-        .static_header(header::CONTENT_DISPOSITION, "attachment"))
+        .static_header(header::CONTENT_DISPOSITION, "attachment")
+}
+
+/// The answer for a whole blob that is not in the store yet, without its bytes.
+pub(super) fn fresh(call: &Call<'_>, name: &Name, digest: &Digest) -> Response {
+    let text = digest.to_string();
+    let response = Response::new(StatusCode::OK)
+        .static_header(header::CONTENT_TYPE, TYPE)
+        .static_header(header::ACCEPT_RANGES, "bytes")
+        .static_header(header::CACHE_CONTROL, call.immutable(name))
+        .etag(&ETag::strong(&text));
+    sealed(response, &text)
 }
 
 /// 307 to the store, if that is configured and it can. Several ranges are never redirected, since stores answer the whole blob or 501; a HEAD

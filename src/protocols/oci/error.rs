@@ -80,6 +80,16 @@ pub(super) fn still_referenced(what: &str, by: &Digest) -> Error {
     .with_code("DENIED")
 }
 
+/// 405 for a push into what is cached: it would be mixed with what the upstream has, or take its place.
+pub(super) fn cached_repository(name: &super::name::Name, upstream: &str) -> Error {
+    let message = format!(
+        "{name} is cached from upstream {upstream} and takes no pushes; push under another name, or have the cached repository purged first"
+    );
+    Error::new(Kind::MethodNotAllowed, message)
+        .with_code("UNSUPPORTED")
+        .with_header(header::ALLOW, "GET, HEAD")
+}
+
 /// 405 with the methods that there are.
 pub(super) fn method_not_allowed(allow: &'static str) -> Error {
     Error::new(Kind::MethodNotAllowed, "this method does nothing here")
@@ -96,13 +106,13 @@ fn default_code(kind: Kind) -> &'static str {
         Kind::TooMany => "TOOMANYREQUESTS",
         Kind::TooLarge | Kind::Range | Kind::LengthRequired => "SIZE_INVALID",
         Kind::Aborted | Kind::Timeout => "BLOB_UPLOAD_INVALID",
-        Kind::Unavailable | Kind::BadGateway => "UNAVAILABLE",
+        Kind::Unavailable => "UNAVAILABLE",
         Kind::MethodNotAllowed
         | Kind::Unsupported
         | Kind::Invalid
         | Kind::UnsupportedMedia
         | Kind::Unprocessable => "UNSUPPORTED",
-        Kind::Internal | Kind::StorageFull => "UNKNOWN",
+        Kind::Internal | Kind::StorageFull | Kind::BadGateway => "UNKNOWN",
     }
 }
 
@@ -110,7 +120,8 @@ fn default_code(kind: Kind) -> &'static str {
 pub(super) fn render(error: &Error) -> Response {
     respond(
         error.status(),
-        error.code().unwrap_or_else(|| default_code(error.kind())),
+        // Why an upstream refuses is in the message; the specification has one code for it.
+        error.code().filter(|code| *code != "UPSTREAM_REFUSED").unwrap_or_else(|| default_code(error.kind())),
         error.public_message(),
         error.detail(),
     )

@@ -9,6 +9,7 @@
 //! _sr/oci/referrers/{repository}/_/{subject}/{digest}  the descriptor of a manifest with that subject
 //! _sr/oci/uploads/{uuid}                               an upload session
 //! _sr/oci/pulls/{repository}/_                         when manifests and tags were last pulled
+//! _sr/upstream/oci/{upstream}/{repository}/_/…         what an upstream says of its tags and lists (`upstream`)
 //! _sr/oci/gc/running                                   which garbage collections are under way
 //! _sr/oci/gc/condemned/{algorithm}-{2 digits}          what they are about to remove
 //! ```
@@ -206,6 +207,31 @@ pub(super) fn referrer_of(key: &Key) -> Option<(Name, Digest)> {
 /// When things of a repository were last pulled.
 pub(super) fn pulls(name: &Name) -> Result<Key> {
     Key::new(format!("_sr/oci/pulls/{name}/_"))
+}
+
+/// Everything that is kept of what an upstream says of one of its repositories, below the upstream's folder.
+pub(super) fn upstream_repository(name: &str) -> String {
+    format!("{name}/_")
+}
+
+/// What it says of a tag. Tags that differ in case alone, or end as no file name of Windows does, are told apart by a hash.
+pub(super) fn upstream_tag(name: &str, tag: &str) -> String {
+    let plain = tag.bytes().all(|byte| !byte.is_ascii_uppercase()) && !tag.ends_with('.');
+    if plain {
+        return format!("{name}/_/tags/{tag}");
+    }
+    let hash = Digest::sha256(tag.as_bytes()).hex();
+    format!("{name}/_/tags/~{hash}")
+}
+
+/// Its list of tags.
+pub(super) fn upstream_tags(name: &str) -> String {
+    format!("{name}/_/list")
+}
+
+/// Its list of referrers.
+pub(super) fn upstream_referrers(name: &str, subject: &Digest) -> String {
+    format!("{name}/_/referrers/{}", segment(subject))
 }
 
 fn segment(digest: &Digest) -> String {

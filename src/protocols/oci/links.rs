@@ -15,7 +15,7 @@ use super::super::prelude::*;
 use super::manifests::Stored;
 use super::model::{Descriptor, Manifest};
 use super::name::Name;
-use super::{Call, inventory, keys};
+use super::{Call, error, inventory, keys};
 use crate::core::time::Timestamp;
 
 /// How long this process believes that a repository is (still) there.
@@ -36,7 +36,9 @@ pub(super) struct Known {
     /// By subject, the index under its fallback tag that was taken over.
     pub(super) fallbacks: Cache<(Name, Digest), Digest>,
     links: Cache<(Name, Digest), (Link, Timestamp)>,
-    repositories: Cache<Name, ()>,
+    repositories: Cache<Name, (Origin, Timestamp)>,
+    /// What no upstream has, and when they said so.
+    pub(super) absent: Cache<(Name, Digest), Timestamp>,
 }
 
 impl Known {
@@ -49,6 +51,7 @@ impl Known {
             fallbacks: Cache::new(20_000),
             links: Cache::new(200_000),
             repositories: Cache::builder().max_capacity(100_000).time_to_live(REPOSITORY_BELIEVED).build(),
+            absent: Cache::new(50_000),
         }
     }
 
@@ -67,13 +70,39 @@ pub(super) struct Link {
     pub(super) modified: Option<Timestamp>,
 }
 
-/// What is known of a repository.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Repository {
+/// Whose a repository is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// There is none.
     Absent,
-    Present,
+    /// Ours: what was pushed here, or by another program into the bucket. No upstream is ever asked for it.
+    Owned,
+    /// What was pulled from this upstream.
+    Cached(Arc<str>),
+}
+
+impl Origin {
+    /// What a marker says.
+    fn of_marker(bytes: &[u8]) -> Self {
+        let marker: Value = serde_json::from_slice(bytes).unwrap_or_default();
+        marker.get("upstream").and_then(Value::as_str).map_or(Self::Owned, |id| Self::Cached(id.into()))
+    }
+
+    /// Of a repository with this and that in it: one thing of ours makes it ours.
+    fn with(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Absent, other) => other,
+            (Self::Cached(id), Self::Absent | Self::Cached(_)) => Self::Cached(id),
+            _ => Self::Owned,
+        }
+    }
+}
+
+/// What is known of a repository.
+struct Repository {
+    origin: Origin,
     /// It had manifests and no links; it has now.
-    Adopted,
+    adopted: bool,
 }
 
 impl Call<'_> {
@@ -101,7 +130,7 @@ impl Call<'_> {
     /// The link as the store has it.
     pub(super) async fn linked(&self, name: &Name, digest: &Digest) -> Result<Option<Link>> {
         let mut link = self.read_link(name, digest).await?;
-        if link.is_none() && self.repository(name).await? == Repository::Adopted {
+        if link.is_none() && self.repository(name).await?.adopted {
             link = self.read_link(name, digest).await?;
         }
         match link {
@@ -185,49 +214,93 @@ impl Call<'_> {
 
     /// Whether there is such a repository.
     pub(super) async fn repository_exists(&self, name: &Name) -> Result<bool> {
-        Ok(self.repository(name).await? != Repository::Absent)
+        Ok(self.origin(name).await? != Origin::Absent)
+    }
+
+    /// Whose a repository is.
+    pub(super) async fn origin(&self, name: &Name) -> Result<Origin> {
+        self.repository(name).await.map(|repository| repository.origin)
     }
 
     /// Makes the repository known, before the first thing in it.
     pub(super) async fn create_repository(&self, name: &Name) -> Result<()> {
-        if self.repository(name).await? == Repository::Absent {
-            self.mark(name).await?;
+        match self.origin(name).await? {
+            Origin::Absent => self.mark(name).await,
+            Origin::Owned => Ok(()),
+            Origin::Cached(upstream) => Err(error::cached_repository(name, &upstream)),
         }
-        Ok(())
     }
 
     async fn mark(&self, name: &Name) -> Result<()> {
         let created = self.cx.clock.now().rfc3339();
         self.put_own(&keys::repository(name)?, &json!({ "created": created })).await?;
-        self.oci.known.repositories.insert(name.clone(), ());
+        self.remember_origin(name, Origin::Owned);
         inventory::record(self.cx, name, "create", &[]).await;
         Ok(())
     }
 
-    async fn repository(&self, name: &Name) -> Result<Repository> {
-        if self.oci.known.repositories.contains_key(name) {
-            return Ok(Repository::Present);
+    /// Makes a repository known that is filled from an upstream. `false` if it is somebody's here: that is decided by who comes first.
+    pub(super) async fn mark_cached(&self, name: &Name, upstream: &str) -> Result<bool> {
+        match self.origin(name).await? {
+            Origin::Cached(_) => return Ok(true),
+            Origin::Owned => return Ok(false),
+            Origin::Absent => {}
         }
-        if self.cx.objects.stat(&keys::repository(name)?).await?.is_some() {
-            self.oci.known.repositories.insert(name.clone(), ());
-            return Ok(Repository::Present);
+        let marker = json!({ "created": self.cx.clock.now().rfc3339(), "upstream": upstream });
+        let options = PutOptions {
+            condition: Condition::Absent,
+            content_type: Some("application/json".to_owned()),
+            ..PutOptions::default()
+        };
+        let bytes = Bytes::from(marker.to_string());
+        let info = ObjectInfo::default();
+        if self.cx.objects.put(&keys::repository(name)?, bytes, options, &info).await?.is_none() {
+            return Ok(matches!(self.origin(name).await?, Origin::Cached(_)));
         }
-        if !self.adopt(name).await? {
-            return Ok(Repository::Absent);
-        }
-        self.mark(name).await?;
-        Ok(Repository::Adopted)
+        self.remember_origin(name, Origin::Cached(upstream.into()));
+        // Nobody has made anything here: that is another event than `create`.
+        inventory::record(self.cx, name, "cache", &[]).await;
+        Ok(true)
     }
 
-    /// Links what the manifests of a repository reference and lists its referrers, as if they had been pushed here. `false` if there are none.
-    async fn adopt(&self, name: &Name) -> Result<bool> {
-        let (mut found, mut after) = (false, None);
+    fn remember_origin(&self, name: &Name, origin: Origin) {
+        self.oci.known.repositories.insert(name.clone(), (origin, self.cx.clock.now()));
+    }
+
+    async fn repository(&self, name: &Name) -> Result<Repository> {
+        let known = self.oci.known.repositories.get(name);
+        // What is ours stays ours. What is cached may be purged elsewhere, and be somebody's a moment later.
+        if let Some((origin, _)) = known.filter(|(one, seen)| *one == Origin::Owned || self.believed(*seen)) {
+            return Ok(Repository { origin, adopted: false });
+        }
+        if let Some((marker, _)) = self.cx.objects.inspect(&keys::repository(name)?, "marker", 4096).await? {
+            let origin = Origin::of_marker(&marker);
+            self.remember_origin(name, origin.clone());
+            return Ok(Repository { origin, adopted: false });
+        }
+        let origin = self.adopt(name).await?;
+        match &origin {
+            Origin::Absent => self.oci.known.forget_repository(name),
+            Origin::Owned => self.mark(name).await?,
+            // Its marker was lost, and what it holds says whose it is.
+            Origin::Cached(upstream) => {
+                let marker = json!({ "created": self.cx.clock.now().rfc3339(), "upstream": &**upstream });
+                self.put_own(&keys::repository(name)?, &marker).await?;
+                self.remember_origin(name, origin.clone());
+            }
+        }
+        Ok(Repository { adopted: origin == Origin::Owned, origin })
+    }
+
+    /// Links what the manifests of a repository reference and lists its referrers, as if they had been pushed here; whose they are.
+    async fn adopt(&self, name: &Name) -> Result<Origin> {
+        let (mut found, mut after) = (Origin::Absent, None);
         loop {
             let (page, next) = self.manifest_page(name, after).await?;
-            found |= !page.is_empty();
             let work: Vec<_> =
                 page.into_iter().map(|digest| self.adopt_manifest(name, digest).boxed()).collect();
-            stream::iter(work).buffer_unordered(PARALLEL).try_collect::<()>().await?;
+            let origins: Vec<_> = stream::iter(work).buffer_unordered(PARALLEL).try_collect().await?;
+            found = origins.into_iter().fold(found, Origin::with);
             if next.is_none() {
                 return Ok(found);
             }
@@ -235,9 +308,13 @@ impl Call<'_> {
         }
     }
 
-    async fn adopt_manifest(&self, name: &Name, digest: Digest) -> Result<()> {
-        let Some(stored) = self.manifest(name, &digest, true).await? else { return Ok(()) };
-        let Some(manifest) = Manifest::parse_stored(&stored.bytes) else { return Ok(()) };
+    async fn adopt_manifest(&self, name: &Name, digest: Digest) -> Result<Origin> {
+        let Some(stored) = self.manifest(name, &digest, true).await? else { return Ok(Origin::Absent) };
+        // What somebody elsewhere names is not theirs to see here: only their registry can say so.
+        if let Some(upstream) = &stored.upstream {
+            return Ok(Origin::Cached(Arc::clone(upstream)));
+        }
+        let Some(manifest) = Manifest::parse_stored(&stored.bytes) else { return Ok(Origin::Owned) };
         if manifest.subject.is_some() {
             self.put_referrer(name, &manifest, &digest, stored.bytes.len() as u64).await?;
         }
@@ -246,6 +323,6 @@ impl Call<'_> {
                 self.write_link(name, digest, meta.size).await?;
             }
         }
-        Ok(())
+        Ok(Origin::Owned)
     }
 }

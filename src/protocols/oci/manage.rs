@@ -115,7 +115,10 @@ async fn remove(call: &Call<'_>, name: &Name, digest: &Digest, stored: &Stored) 
     // Somebody may have pushed it again meanwhile and tagged it before it went: then their push stands.
     let tags = call.cx.objects.document_revalidated::<TagList>(&keys::tags(name)?).await?;
     if tags.is_some_and(|tags| tags.document.has_digest(digest)) {
-        let options = manifests::options(&stored.media_type, stored.complete);
+        let options = match &stored.upstream {
+            Some(upstream) => manifests::cached_options(&stored.media_type, upstream),
+            None => manifests::options(&stored.media_type, stored.complete),
+        };
         call.cx.objects.put(&key, stored.bytes.clone(), options, &info).await?;
         if let Some(manifest) = manifest {
             call.put_referrer(name, &manifest, digest, stored.bytes.len() as u64).await?;

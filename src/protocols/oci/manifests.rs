@@ -25,6 +25,8 @@ pub(super) struct Stored {
     references: Vec<Digest>,
     /// Whether what it needs was found in the repository when it was pushed.
     pub(super) complete: bool,
+    /// The upstream that it was pulled from.
+    pub(super) upstream: Option<Arc<str>>,
 }
 
 impl Stored {
@@ -36,7 +38,13 @@ impl Stored {
     ) -> Self {
         let references =
             manifest.map(|manifest| manifest.references().map(|one| one.digest.clone()).collect());
-        Self { bytes, media_type, references: references.unwrap_or_default(), complete }
+        Self { bytes, media_type, references: references.unwrap_or_default(), complete, upstream: None }
+    }
+
+    /// The same, pulled from an upstream.
+    pub(super) fn cached(bytes: Bytes, manifest: &Manifest, upstream: &Arc<str>) -> Self {
+        let stored = Self::new(bytes, manifest.media_type.clone(), Some(manifest), false);
+        Self { upstream: Some(Arc::clone(upstream)), ..stored }
     }
 
     /// Bytes that it takes in memory, about.
@@ -51,6 +59,15 @@ impl Stored {
 
 /// Metadata of a manifest that was pushed here with everything it needs: what it names may be shown without asking again.
 const COMPLETE: &str = "sr-complete";
+
+/// Metadata of a manifest that was pulled from an upstream: which. With it a repository whose marker is lost is not taken for ours.
+const UPSTREAM: &str = "sr-upstream";
+
+/// How a manifest is written that was pulled from an upstream. It is never complete: nobody has looked whether what it names is here.
+pub(super) fn cached_options(media_type: &str, upstream: &str) -> PutOptions {
+    let user = [(UPSTREAM.to_owned(), upstream.to_owned())].into_iter().collect();
+    PutOptions { content_type: Some(media_type.to_owned()), user, ..PutOptions::default() }
+}
 
 /// How a manifest is written.
 pub(super) fn options(media_type: &str, complete: bool) -> PutOptions {
@@ -90,6 +107,7 @@ impl Call<'_> {
             return Ok(None);
         };
         let complete = found.meta.user.contains_key(COMPLETE);
+        let upstream = found.meta.user.get(UPSTREAM).map(|id| Arc::from(id.as_str()));
         let content_type = found.meta.content_type;
         let body = Body::stream(found.body, Some(found.meta.size));
         let bytes = body.into_bytes("manifest", MAX_STORED).await?;
@@ -100,7 +118,8 @@ impl Call<'_> {
             }
             let manifest = Manifest::parse_stored(&bytes);
             let media_type = model::serve_type(content_type.as_deref(), &bytes);
-            Ok((Stored::new(bytes, media_type, manifest.as_ref(), complete), manifest))
+            let stored = Stored::new(bytes, media_type, manifest.as_ref(), complete);
+            Ok((Stored { upstream, ..stored }, manifest))
         };
         let (stored, manifest) = off_thread(found.meta.size, check).await?;
         let stored = Arc::new(stored);

@@ -14,6 +14,7 @@
 //! | `PUT /<name>/manifests/<tag or digest>` | push | `publish` |
 //! | `POST, GET, PATCH, PUT, DELETE /<name>/blobs/uploads/…` | push of a blob | `upload` |
 //! | `DELETE /<name>/manifests/…`, `/<name>/blobs/<digest>` | delete | `manage` |
+//! | the same of what other registries have | pulled through and kept | `proxy` |
 //! | `GET /v1/search?q=` (not below `/v2`) | `podman search` | `search` |
 //!
 //! What is special: clients hard-code `/v2/` at the root of the host, so that is answered beside the base path, and below the base path
@@ -36,6 +37,7 @@ mod model;
 mod name;
 mod openings;
 mod options;
+mod proxy;
 mod publish;
 mod pulls;
 mod read;
@@ -73,7 +75,7 @@ pub const ALIASES: &[&str] = &["/v2", "/v1/search"];
 /// # Errors
 /// An option that is wrong, named.
 pub fn build(settings: Settings) -> Result<Box<dyn Protocol>> {
-    Ok(Box::new(Oci {
+    Ok(Box::new(Arc::new(Oci {
         known: links::Known::new(settings.limits.cache),
         openings: openings::Openings::new(settings.limits.open_uploads),
         awareness: Arc::default(),
@@ -84,7 +86,8 @@ pub fn build(settings: Settings) -> Result<Box<dyn Protocol>> {
         options: Options::read(&settings.config)?,
         config: settings.config,
         limits: settings.limits,
-    }))
+        flights: proxy::Flights::default(),
+    })))
 }
 
 /// Upload sessions that nobody has touched for so long are removed.
@@ -102,11 +105,12 @@ struct Oci {
     openings: openings::Openings,
     awareness: Arc<gc::Awareness>,
     gathered: pulls::Gathered,
+    flights: proxy::Flights,
 }
 
 /// One request of this protocol: what handlers need.
 struct Call<'a> {
-    oci: &'a Oci,
+    oci: &'a Arc<Oci>,
     cx: &'a Cx,
     site: Site,
     /// Who asks; an empty `Basic`, which old clients send when they have no credentials, is nobody.
@@ -117,13 +121,14 @@ struct Call<'a> {
 
 impl<'a> Call<'a> {
     /// On the registry's own behalf: authorises nothing, and answers nobody.
-    fn own(oci: &'a Oci, cx: &'a Cx) -> Self {
+    fn own(oci: &'a Arc<Oci>, cx: &'a Cx) -> Self {
         Self { oci, cx, site: Site::default(), identity: Identity::Anonymous, basic: false }
     }
 }
 
+/// Counted, since filling from an upstream goes on when the request that began it is gone.
 #[async_trait]
-impl Protocol for Oci {
+impl Protocol for Arc<Oci> {
     async fn handle(&self, cx: &Cx, path: &Segments, request: Request) -> Result<Response> {
         let (site, rest) = Site::of(self, cx, path)?;
         let (identity, basic) = login::identify(cx, &request);
@@ -164,6 +169,14 @@ impl Protocol for Oci {
 
     async fn verify(&self, cx: &Cx, check: &Check) -> Result<()> {
         verify::verify(cx, check).await
+    }
+
+    async fn purge(&self, cx: &Cx, name: Option<&str>) -> Result<u64> {
+        proxy::purge(&Call::own(self, cx), name).await
+    }
+
+    async fn warm(&self, cx: &Cx, name: &str) -> Result<u64> {
+        proxy::warm(&Call::own(self, cx), name).await
     }
 
     fn finish(&self, response: &mut Response) {

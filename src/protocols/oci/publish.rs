@@ -14,7 +14,7 @@ use super::manifests::{self, Stored, off_thread};
 use super::model::{Descriptor, Manifest};
 use super::name::{Name, Reference, is_tag};
 use super::tags::TagList;
-use super::{Call, error, inventory, keys, referrers};
+use super::{Call, error, inventory, keys, proxy, referrers};
 use crate::core::conditional;
 
 /// Most tags that one push may set.
@@ -37,6 +37,7 @@ pub(super) async fn put_manifest(
     mut request: Request,
 ) -> Result<Response> {
     call.authorize(name, Action::Push).await?;
+    proxy::check_push(call, name).await?;
     let reference = Reference::parse(reference)?;
     let tags = match wanted_tags(&reference, &request)? {
         Ok(tags) => tags,

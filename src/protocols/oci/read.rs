@@ -6,6 +6,7 @@ use serde_json::json;
 use super::super::prelude::*;
 use super::links::PAGE;
 use super::name::{Name, Reference};
+use super::proxy::{self, Place};
 use super::{Call, error};
 
 /// Most entries of one page, whatever the client asks for. One that asks for more is not refused: scanners ask for a lot.
@@ -23,7 +24,11 @@ pub(super) async fn get_manifest(
     reference: &str,
     request: &Request,
 ) -> Result<Response> {
-    call.authorize(name, Action::Pull).await?;
+    let place = Place::find(call, name, request, "manifest").await?;
+    if place.is_remote() {
+        return proxy::get_manifest(call, &place, reference, request).await;
+    }
+    let name = &place.name;
     let (digest, tagged) = match Reference::parse(reference) {
         Ok(Reference::Digest(digest)) => (digest, false),
         Ok(Reference::Tag(tag)) => {
@@ -40,28 +45,45 @@ pub(super) async fn get_manifest(
     if !(request.is_head() && tagged) {
         call.note_pull(name, &digest, tagged.then_some(reference));
     }
+    let mut response = manifest_head(call, name, &digest, tagged, &stored.media_type);
+    response.body = stored.bytes.clone().into();
+    Ok(place.sign(call, response, None))
+}
+
+/// The answer for a manifest, without its bytes.
+pub(super) fn manifest_head(
+    call: &Call<'_>,
+    name: &Name,
+    digest: &Digest,
+    tagged: bool,
+    media_type: &str,
+) -> Response {
     let text = digest.to_string();
     let cache = if tagged { "no-cache, no-transform" } else { call.immutable(name) };
-    Ok(Response::ok("application/json", stored.bytes.clone())
-        .header(header::CONTENT_TYPE, &stored.media_type)
+    Response::new(StatusCode::OK)
+        .header(header::CONTENT_TYPE, media_type)
         .header("docker-content-digest", &text)
         .etag(&ETag::strong(&text))
         .static_header(header::VARY, "Accept")
-        .static_header(header::CACHE_CONTROL, cache))
+        .static_header(header::CACHE_CONTROL, cache)
 }
 
 /// `GET /v2/<name>/tags/list`: sorted by bytes, as `last` compares.
 pub(super) async fn list_tags(call: &Call<'_>, name: &Name, request: &Request) -> Result<Response> {
-    call.authorize(name, Action::Pull).await?;
+    let place = Place::find(call, name, request, "tags").await?;
     let page = Page::of(request, MAX_PAGE)?;
-    let tags = call.tags(name).await?;
-    if tags.is_none() && !call.repository_exists(name).await? {
+    if place.is_remote() {
+        let found = proxy::list_tags(call, &place).await?.ok_or_else(|| error::name_unknown(name))?;
+        let names = found.loaded.document.iter().map(String::as_str);
+        let response = page.of_tags(call, name, &place.name, names);
+        return Ok(place.sign(call, response, Some((&found.upstream.id, found.verdict))));
+    }
+    let tags = call.tags(&place.name).await?;
+    if tags.is_none() && !call.repository_exists(&place.name).await? {
         return Err(error::name_unknown(name));
     }
     let names = tags.iter().flat_map(|tags| tags.document.names());
-    let (list, more) = page.cut(names);
-    let response = Response::json(StatusCode::OK, &json!({ "name": name.as_str(), "tags": list }));
-    Ok(page.link(call, response, &format!("{name}/tags/list"), &list, more))
+    Ok(place.sign(call, page.of_tags(call, name, &place.name, names), None))
 }
 
 /// `GET /v2/_catalog`: the repositories that the caller may pull from.
@@ -153,6 +175,19 @@ impl Page {
         let more = self.count > 0 && list.len() > self.count;
         list.truncate(self.count);
         (list, more)
+    }
+
+    /// One page of tags. The client goes on where they are: that is another name than its own if it named the upstream apart.
+    fn of_tags<'a>(
+        &self,
+        call: &Call<'_>,
+        name: &Name,
+        at: &Name,
+        names: impl Iterator<Item = &'a str>,
+    ) -> Response {
+        let (list, more) = self.cut(names);
+        let response = Response::json(StatusCode::OK, &json!({ "name": name.as_str(), "tags": list }));
+        self.link(call, response, &format!("{at}/tags/list"), &list, more)
     }
 
     /// Adds the link to the next page: an absolute path, since podman puts the host in front of whatever it finds.

@@ -9,6 +9,7 @@ use super::super::prelude::*;
 use super::links::{PAGE, PARALLEL};
 use super::model::Manifest;
 use super::name::{self, Name};
+use super::proxy::{self, Place};
 use super::read::UNRESERVED;
 use super::{Call, keys, model};
 
@@ -22,14 +23,26 @@ pub(super) async fn list_referrers(
     subject: &str,
     request: &Request,
 ) -> Result<Response> {
-    call.authorize(name, Action::Pull).await?;
-    let subject = name::digest(subject)?;
+    let place = Place::find(call, name, request, "referrers").await?;
+    let (name, subject) = (&place.name, name::digest(subject)?);
+    let filters: Vec<&str> = request.query.all("artifactType").filter(|text| !text.is_empty()).collect();
+    let last = request.query.get("last").and_then(Digest::parse);
+    if place.is_remote() {
+        let (entries, lacking) = remote_entries(call, &place, &subject, last.as_ref(), &filters).await;
+        let (entries, next) = cut(entries);
+        let mut response = respond(call, name, &subject, &filters, entries, next);
+        if lacking {
+            let text = "199 - \"the upstream gave no answer; this list may lack something\"";
+            response = response
+                .static_header(header::WARNING, text)
+                .static_header(header::CACHE_CONTROL, "no-store");
+        }
+        return Ok(place.sign(call, response, None));
+    }
     // A repository from before us gets its referrers listed now.
     call.repository_exists(name).await?;
     adopt_fallback(call, name, &subject).await?;
-    let filters: Vec<&str> = request.query.all("artifactType").filter(|text| !text.is_empty()).collect();
     let prefix = keys::referrers(name, &subject)?;
-    let last = request.query.get("last").and_then(Digest::parse);
     let mut after =
         last.map(|last| keys::referrer(name, &subject, &last)).transpose()?.map(|key| key.to_string());
     let mut entries: Vec<Value> = Vec::new();
@@ -40,13 +53,12 @@ pub(super) async fn list_referrers(
         let reads: Vec<_> = page.objects.into_iter().map(|one| referrer(call, one.key).boxed()).collect();
         let found: Vec<Option<Arc<Value>>> = stream::iter(reads).buffered(PARALLEL).try_collect().await?;
         for entry in found.into_iter().flatten() {
-            let matches = |filter: &&str| entry.get("artifactType").and_then(Value::as_str) == Some(*filter);
-            if !filters.is_empty() && !filters.iter().any(matches) {
+            if !fits(&entry, &filters) {
                 continue;
             }
             size += entry.to_string().len();
             if size > MAX_REFERRERS && !entries.is_empty() {
-                next = entries.last().and_then(|last| last.get("digest")?.as_str().map(str::to_owned));
+                next = entries.last().and_then(digest_in);
                 break 'pages;
             }
             entries.push(Value::clone(&entry));
@@ -56,6 +68,68 @@ pub(super) async fn list_referrers(
             break;
         }
     }
+    let response = respond(call, name, &subject, &filters, entries, next);
+    Ok(place.sign(call, response, None))
+}
+
+/// Whether a descriptor is one of those that are asked for.
+fn fits(entry: &Value, filters: &[&str]) -> bool {
+    let kind = entry.get("artifactType").and_then(Value::as_str);
+    filters.is_empty() || filters.iter().any(|filter| kind == Some(*filter))
+}
+
+/// What an upstream lists after `last`, in order of the digests. No answer is an empty list and a warning: to oras anything but 200 says that there is
+/// no list at all, and it would never ask for one again.
+async fn remote_entries(
+    call: &Call<'_>,
+    place: &Place,
+    subject: &Digest,
+    last: Option<&Digest>,
+    filters: &[&str],
+) -> (Vec<Value>, bool) {
+    let last = last.map(ToString::to_string);
+    match proxy::list_referrers(call, place, subject).await {
+        Ok(found) => {
+            let entries = found.iter().flat_map(|found| found.loaded.document.iter());
+            let wanted = entries.filter(|(digest, entry)| {
+                last.as_ref().is_none_or(|last| *digest > last) && fits(entry, filters)
+            });
+            (wanted.map(|(_, entry)| entry.clone()).collect(), false)
+        }
+        Err(error) => {
+            tracing::warn!("{} is listed without what its upstream has: {}", place.name, error.message());
+            (Vec::new(), true)
+        }
+    }
+}
+
+/// As many as clients read at once, and where to go on.
+fn cut(entries: Vec<Value>) -> (Vec<Value>, Option<String>) {
+    let (mut page, mut size): (Vec<Value>, usize) = (Vec::new(), 0);
+    for entry in entries {
+        size += entry.to_string().len();
+        if size > MAX_REFERRERS && !page.is_empty() {
+            let next = page.last().and_then(digest_in);
+            return (page, next);
+        }
+        page.push(entry);
+    }
+    (page, None)
+}
+
+fn digest_in(entry: &Value) -> Option<String> {
+    entry.get("digest")?.as_str().map(str::to_owned)
+}
+
+/// The index, and the link to the next page.
+fn respond(
+    call: &Call<'_>,
+    name: &Name,
+    subject: &Digest,
+    filters: &[&str],
+    entries: Vec<Value>,
+    next: Option<String>,
+) -> Response {
     let index = json!({ "schemaVersion": 2, "mediaType": model::OCI_INDEX, "manifests": entries });
     let mut response =
         Response::json(StatusCode::OK, &index).static_header(header::CONTENT_TYPE, model::OCI_INDEX);
@@ -71,7 +145,7 @@ pub(super) async fn list_referrers(
         let link = call.site.link(&format!("{name}/referrers/{subject}?{query}"));
         response = response.header(header::LINK, format!("<{link}>; rel=\"next\""));
     }
-    Ok(response)
+    response
 }
 
 /// One referrer's descriptor. It never changes under its key.

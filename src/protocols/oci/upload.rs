@@ -10,7 +10,7 @@ use super::super::prelude::*;
 use super::gc::Guard;
 use super::name::{self, Name};
 use super::session::{self, Held};
-use super::{Call, error, keys};
+use super::{Call, error, keys, proxy};
 use crate::core::body::ByteStream;
 use crate::storage::{Staged, Writer};
 
@@ -25,6 +25,7 @@ pub(super) async fn start(call: &Call<'_>, name: &Name, mut request: Request) ->
         }
         None => call.authorize(name, Action::Push).await?,
     }
+    proxy::check_push(call, name).await?;
     let known = Instant::now();
     if let Some(wanted) = mount.as_deref().and_then(Digest::parse)
         && let Some(size) =

@@ -273,7 +273,9 @@ impl<'a> Collection<'a> {
                 objects.delete(&keys::repository(&name)?, &ObjectInfo::default()).await?;
                 self.call.oci.known.forget_repository(&name);
                 if !self.has_nothing(&name).await? {
-                    self.call.create_repository(&name).await?;
+                    if !self.call.repository_exists(&name).await? {
+                        self.call.create_repository(&name).await?;
+                    }
                     continue;
                 }
                 objects.delete(&keys::pulls(&name)?, &ObjectInfo::default()).await?;

@@ -1,0 +1,158 @@
+//! What is being fetched: once, however many wait for it, and to its end, whoever of them goes.
+
+use std::collections::HashMap;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use parking_lot::Mutex;
+use tracing::Instrument;
+
+use super::super::super::prelude::*;
+use super::super::name::Name;
+use super::super::{Call, Oci};
+use super::blobs::Taken;
+use super::manifests::Fetched;
+
+/// Something under way.
+pub(super) type Flight<T> = Shared<BoxFuture<'static, Result<T, Arc<Error>>>>;
+
+/// What is under way, by repository and digest.
+pub(super) struct Board<T>(Arc<Mutex<HashMap<(Name, Digest), Flight<T>>>>);
+
+impl<T> Default for Board<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+/// Everything that this process is fetching.
+#[derive(Default)]
+pub(in super::super) struct Flights {
+    pub(super) manifests: Board<Option<Fetched>>,
+    pub(super) blobs: Board<Option<Taken>>,
+    /// Blobs that become visible once they are stored.
+    pub(super) links: Board<bool>,
+    pub(super) seats: Seats,
+}
+
+impl<T: Clone + Send + Sync + 'static> Board<T> {
+    /// Joins who is at it, or begins.
+    pub(super) fn join(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        work: impl FnOnce() -> BoxFuture<'static, Result<T>>,
+    ) -> Flight<T> {
+        let id = (name.clone(), digest.clone());
+        let mut board = self.0.lock();
+        if let Some(flight) = board.get(&id) {
+            return flight.clone();
+        }
+        let (work, shared, own) = (work(), Arc::clone(&self.0), id.clone());
+        let task = tokio::spawn(
+            async move {
+                let _leave = Leave { board: &shared, id: &own };
+                work.await.map_err(Arc::new)
+            }
+            .in_current_span(),
+        );
+        let flight = async move {
+            let broke = |error| Error::internal("fetching from an upstream broke off").with_source(error);
+            task.await.unwrap_or_else(|error| Err(Arc::new(broke(error))))
+        };
+        let flight = flight.boxed().shared();
+        board.insert(id, flight.clone());
+        flight
+    }
+}
+
+/// Takes it off the board, however it ends.
+struct Leave<'a, T> {
+    board: &'a Mutex<HashMap<(Name, Digest), Flight<T>>>,
+    id: &'a (Name, Digest),
+}
+
+impl<T> Drop for Leave<'_, T> {
+    fn drop(&mut self) {
+        self.board.lock().remove(self.id);
+    }
+}
+
+/// Which repositories are having a blob fetched. The bytes are fetched once for all of them, so who comes second has to be known to its upstream
+/// as one that has the blob.
+#[derive(Default)]
+pub(super) struct Seats(Arc<Mutex<HashMap<Digest, HashMap<Name, usize>>>>);
+
+/// That a repository is; until it is dropped.
+pub(super) struct Seat {
+    seats: Arc<Mutex<HashMap<Digest, HashMap<Name, usize>>>>,
+    name: Name,
+    digest: Digest,
+    /// Whether no other repository was.
+    pub(super) alone: bool,
+}
+
+impl Seats {
+    pub(super) fn take(&self, name: &Name, digest: &Digest) -> Seat {
+        let mut seats = self.0.lock();
+        let of_blob = seats.entry(digest.clone()).or_default();
+        *of_blob.entry(name.clone()).or_default() += 1;
+        let alone = of_blob.len() == 1;
+        Seat { seats: Arc::clone(&self.0), name: name.clone(), digest: digest.clone(), alone }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut seats = self.seats.lock();
+        let Some(of_blob) = seats.get_mut(&self.digest) else { return };
+        if let Some(count) = of_blob.get_mut(&self.name) {
+            *count -= 1;
+            if *count == 0 {
+                of_blob.remove(&self.name);
+            }
+        }
+        if of_blob.is_empty() {
+            seats.remove(&self.digest);
+        }
+    }
+}
+
+/// What work needs that outlives the request that began it.
+#[derive(Clone)]
+pub(super) struct Desk {
+    oci: Arc<Oci>,
+    cx: Cx,
+}
+
+impl Desk {
+    pub(super) fn of(call: &Call<'_>) -> Self {
+        Self { oci: Arc::clone(call.oci), cx: call.cx.clone() }
+    }
+
+    /// A request of its own, on the registry's behalf: who asked has been allowed to.
+    pub(super) fn call(&self) -> Call<'_> {
+        Call::own(&self.oci, &self.cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seat_is_given_back_however_many_had_it() {
+        let (seats, digest) = (Seats::default(), Digest::sha256(b"x"));
+        let (a, b) = (Name::parse("a").unwrap(), Name::parse("b").unwrap());
+        let first = seats.take(&a, &digest);
+        let again = seats.take(&a, &digest);
+        assert!(first.alone && again.alone);
+        drop(first);
+        let other = seats.take(&b, &digest);
+        assert!(!other.alone);
+        drop(again);
+        assert!(!seats.take(&a, &digest).alone, "the other one is at it still");
+        drop(other);
+        assert!(seats.take(&a, &digest).alone && seats.0.lock().is_empty());
+    }
+}
