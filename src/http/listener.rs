@@ -24,6 +24,9 @@ use super::tls::Certificates;
 use super::{Shared, observe};
 use crate::core::response::Response;
 
+/// Bytes that wait in an HTTP/1.1 connection to be written, at most, and longest head: what a slow client costs, times the number of them.
+const WRITE_BUFFER: usize = 128 << 10;
+
 /// One connection.
 pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
@@ -83,7 +86,7 @@ fn is_about_one_connection(error: &std::io::Error) -> bool {
 fn builder(limits: &HttpLimits) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // hyper's own head timeout would also end connections that idle between requests; `activity` tells the two apart.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(None);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(WRITE_BUFFER);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -37,9 +37,13 @@ impl UpstreamProvider for JsUpstreamProvider {
             "method": question.method,
             "resourceType": question.resource_type,
         }]);
-        let answer = tokio::time::timeout(LIMIT, self.0.call::<Value>(&context)).await.unwrap_or_else(|_| {
-            Err(Error::internal(format!("the upstream provider did not answer within {} s", LIMIT.as_secs())))
-        })?;
+        let answer =
+            tokio::time::timeout(LIMIT, self.0.call::<Value>(&context)).await.unwrap_or_else(|_| {
+                Err(Error::internal(format!(
+                    "the upstream provider did not answer within {} s",
+                    LIMIT.as_secs()
+                )))
+            })?;
         if answer.is_null() {
             return Ok(None);
         }

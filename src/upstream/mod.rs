@@ -86,7 +86,14 @@ impl Candidates {
     /// One alone, whatever the name.
     pub fn of(upstream: &Arc<Upstream>) -> Self {
         let list = vec![Arc::clone(upstream)];
-        Self { name: String::new(), names: Vec::new(), list, within: false, merge: false, allow_shadowing: false }
+        Self {
+            name: String::new(),
+            names: Vec::new(),
+            list,
+            within: false,
+            merge: false,
+            allow_shadowing: false,
+        }
     }
 
     /// They, in their order.
@@ -395,8 +402,12 @@ impl Chain {
         if names.iter().any(|name| rules::is_kept_inside(&self.config.private, name)) {
             return None;
         }
-        let list: Vec<_> =
-            self.list.iter().filter(|upstream| name.is_empty() || upstream.asks_for_any(&names)).cloned().collect();
+        let list: Vec<_> = self
+            .list
+            .iter()
+            .filter(|upstream| name.is_empty() || upstream.asks_for_any(&names))
+            .cloned()
+            .collect();
         let merge =
             self.config.merge.iter().any(|pattern| crate::core::pattern::name_matches(pattern, &name));
         let allow_shadowing = self.config.allow_shadowing || merge;

@@ -52,6 +52,7 @@ pub struct LocalStore {
     part_size: u64,
     warnings: OnceLock<Vec<String>>,
     requests: AtomicU64,
+    readers: read::Readers,
 }
 
 impl LocalStore {
@@ -59,6 +60,7 @@ impl LocalStore {
     pub fn new(root: PathBuf, durability: Durability, clock: Clock) -> Self {
         let folder = Folder { root, durability, naming: OnceLock::new() };
         Self {
+            readers: read::Readers::default(),
             folder: Arc::new(folder),
             clock,
             part_size: PART_SIZE,
@@ -112,7 +114,9 @@ impl Store for LocalStore {
 
     async fn get(&self, key: &Key, options: GetOptions) -> StoreResult<Found> {
         let key = key.clone();
-        self.run(move |folder| read::get(folder, &key, &options)).await.map(read::Opened::into_found)
+        self.run(move |folder| read::get(folder, &key, &options))
+            .await
+            .map(|opened| opened.into_found(&self.readers))
     }
 
     async fn head(&self, key: &Key) -> StoreResult<ObjectMeta> {

@@ -14,10 +14,27 @@ use crate::core::range::ByteRange;
 use crate::storage::store::{Found, GetOptions, ObjectMeta, StoreResult};
 use crate::storage::{Key, StoreError};
 
-/// Bytes of one read: large enough that the hop doesn't count, small enough for a thousand slow readers.
+/// Bytes of one read: large enough that the hop doesn't count.
 const CHUNK: u64 = 256 << 10;
+/// And with many readers, who each hold a few.
+const LEAST: u64 = 32 << 10;
 /// Reads under way while the consumer has the last one.
 const AHEAD: usize = 2;
+/// Bytes that all readers together hold of what they read ahead, about.
+const HELD: u64 = 32 << 20;
+
+/// Who reads a large object at the moment, counted by the copies of this.
+#[derive(Clone, Default)]
+pub(super) struct Readers(Arc<()>);
+
+impl Readers {
+    /// Bytes of the next read, so that a thousand slow readers take no more memory than a few.
+    fn chunk(&self) -> u64 {
+        // The store has one copy itself.
+        let readers = Arc::strong_count(&self.0).saturating_sub(1).max(1) as u64;
+        (HELD / (readers * (AHEAD as u64 + 1))).clamp(LEAST, CHUNK)
+    }
+}
 
 /// An object that is open, with its first bytes.
 pub(super) struct Opened {
@@ -44,27 +61,39 @@ pub(super) fn get(folder: &Folder, key: &Key, options: &GetOptions) -> StoreResu
 }
 
 impl Opened {
-    pub(super) fn into_found(self) -> Found {
+    pub(super) fn into_found(self, readers: &Readers) -> Found {
         let Self { file, meta, range, first } = self;
         let next = range.start + first.len() as u64;
         let head = stream::iter((!first.is_empty()).then_some(Ok(first)));
-        let body: ByteStream =
-            if next < range.end { Box::pin(head.chain(rest(file, next, range.end))) } else { Box::pin(head) };
+        let body: ByteStream = if next < range.end {
+            Box::pin(head.chain(rest(file, next, range.end, readers.clone())))
+        } else {
+            Box::pin(head)
+        };
         Found { meta, range, body }
     }
 }
 
 /// What follows the first chunk.
-fn rest(file: File, start: u64, end: u64) -> ByteStream {
+fn rest(file: File, start: u64, end: u64, readers: Readers) -> ByteStream {
     let file = Arc::new(file);
-    let starts = stream::iter((start..end).step_by(CHUNK as usize));
-    let reads = starts.map(move |at| {
+    let reads = stream::iter(pieces(start, end, readers)).map(move |(at, len)| {
         let file = Arc::clone(&file);
-        let len = CHUNK.min(end - at);
         let read = tokio::task::spawn_blocking(move || exactly(os::read_at(&file, at, len as usize), len));
         async move { chunk(read.await) }
     });
     Box::pin(reads.buffered(AHEAD))
+}
+
+/// Offset and length of each read; the length as it is right when its turn comes.
+fn pieces(start: u64, end: u64, readers: Readers) -> impl Iterator<Item = (u64, u64)> + Send {
+    let mut at = start;
+    std::iter::from_fn(move || {
+        let len = readers.chunk().min(end - at);
+        let piece = (at, len);
+        at += len;
+        (len > 0).then_some(piece)
+    })
 }
 
 fn chunk(read: Result<std::io::Result<Bytes>, tokio::task::JoinError>) -> Result<Bytes> {
@@ -80,4 +109,26 @@ fn chunk(read: Result<std::io::Result<Bytes>, tokio::task::JoinError>) -> Result
 fn exactly(read: std::io::Result<Vec<u8>>, len: u64) -> std::io::Result<Bytes> {
     let bytes = read?;
     if bytes.len() as u64 == len { Ok(bytes.into()) } else { Err(std::io::ErrorKind::UnexpectedEof.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_readers_take_small_pieces_and_every_byte_once() {
+        let readers = Readers::default();
+        let others: Vec<_> = (0..500).map(|_| readers.clone()).collect();
+        assert_eq!(readers.chunk(), LEAST);
+        let mut few = pieces(7, 7 + 3 * CHUNK + 1, readers.clone());
+        assert_eq!(few.next(), Some((7, LEAST)));
+        drop(others);
+        let (mut at, mut largest) = (7 + LEAST, 0);
+        for (start, len) in few {
+            assert_eq!(start, at);
+            at += len;
+            largest = largest.max(len);
+        }
+        assert_eq!((at, largest), (7 + 3 * CHUNK + 1, CHUNK));
+    }
 }
