@@ -56,6 +56,7 @@ function wrap(object, option, name, check) {
     try {
       const given = JSON.parse(json).map(argument);
       if (name === 'authorize') given[0] ??= null;
+      if (name === 'resolveUpstreamConfig') given[0].scope ??= null;
       const value = await object[name](...given);
       return JSON.stringify({ value: check(value, `${option}.${name}`) ?? null });
     } catch (error) {

@@ -1,7 +1,8 @@
 // Providers and hooks written in JavaScript: classes, plain objects, and everything that goes wrong in them.
 import assert from 'node:assert/strict';
+import { createServer } from 'node:http';
 import { describe, it } from 'node:test';
-import { AuthManager, DefaultAuthProvider, SmartRegistry, streamToBuffer, streamToJson } from 'smartregistry-native';
+import { AuthManager, DefaultAuthProvider, SmartRegistry, StaticUpstreamProvider, streamToBuffer, streamToJson } from 'smartregistry-native';
 import { config, login, open, pushBlob, sha256 } from '../support/facade.mjs';
 import { publishDocument, tarball } from '../support/wire.mjs';
 
@@ -247,8 +248,59 @@ describe('AuthManager', () => {
   });
 });
 
-it('says that upstreams are not asked yet', async () => {
-  const warned = new Promise((done) => process.once('warning', done));
-  new SmartRegistry(config({ upstreamProvider: { resolveUpstreamConfig: async () => null } }));
-  assert.match((await warned).message, /upstreams are not consulted yet/);
+describe('an upstream provider', () => {
+  /** Another registry with one package, or none. */
+  async function origin(t) {
+    const asked = [];
+    const server = createServer((request, response) => {
+      asked.push(request.url);
+      if (request.url !== '/widget') return void response.writeHead(404).end('{}');
+      response.end(JSON.stringify({ name: 'widget', 'dist-tags': { latest: '1.0.0' }, versions: { '1.0.0': { name: 'widget', version: '1.0.0', dist: {} } }, time: {} }));
+    });
+    await new Promise((done) => server.listen(0, '127.0.0.1', done));
+    t.after(() => server.close());
+    return { asked, url: `http://127.0.0.1:${server.address().port}` };
+  }
+  const chain = (url) => ({ enabled: true, upstreams: [{ id: 'origin', url, priority: 1, enabled: true }] });
+  const ask = (registry, path) => registry.handleRequest({ method: 'GET', path, headers: {}, query: {} });
+
+  it('of one configuration is configuration', async (t) => {
+    const { url } = await origin(t);
+    const registry = await open(t, { upstreamProvider: new StaticUpstreamProvider({ npm: chain(url) }) });
+    assert.equal((await ask(registry, '/npm/widget')).status, 200);
+    assert.equal((await ask(registry, '/npm/gadget')).status, 404);
+    assert.equal(await registry.purgeUpstream('npm', 'widget'), 2);
+  });
+
+  it('is asked for each request, with what it is about', async (t) => {
+    const { url, asked } = await origin(t);
+    const questions = [];
+    class Provider {
+      #url = url;
+      resolveUpstreamConfig(question) {
+        questions.push(question);
+        return question.scope ? null : chain(this.#url);
+      }
+    }
+    const registry = await open(t, { upstreamProvider: new Provider() });
+    const answer = await registry.handleRequest({ method: 'GET', path: '/npm/widget', headers: {}, query: {}, actor: { userId: 'alice', orgId: 'acme' } });
+    assert.equal(answer.status, 200);
+    assert.deepEqual(questions[0], { protocol: 'npm', resource: 'widget', scope: null, actor: { userId: 'alice', orgId: 'acme' }, method: 'GET', resourceType: 'packument' });
+    assert.equal((await ask(registry, '/npm/@acme%2fwidget')).status, 404);
+    assert.deepEqual([questions[1].scope, asked], ['@acme', ['/widget']]);
+  });
+
+  it('that fails opens nothing and says so in the log alone', async (t) => {
+    for (const resolveUpstreamConfig of [() => { throw new Error('the database is away'); }, () => 'nonsense', async () => ({ upstreams: [{ id: '../x', url: 'http://127.0.0.1' }] })]) {
+      const registry = await open(t, { upstreamProvider: { resolveUpstreamConfig } });
+      const answer = await ask(registry, '/npm/widget');
+      assert.equal(answer.status, 500);
+      assert.doesNotMatch(await streamToBuffer(answer.body).then(String), /database|nonsense/);
+    }
+  });
+
+  it('is refused without its method, and so is a configuration that can not be', async () => {
+    assert.throws(() => new SmartRegistry(config({ upstreamProvider: {} })), /upstreamProvider\.resolveUpstreamConfig/);
+    assert.throws(() => new SmartRegistry(config({ upstreamProvider: new StaticUpstreamProvider({ npm: chain('ftp://example.com') }) })), /upstreams\.npm/);
+  });
 });
