@@ -6,7 +6,7 @@ import { requests, send } from './publish.mjs';
 import { median, percentile } from './stats.mjs';
 
 const MB = 1 << 20;
-const metadata = ['listener', 'nodeHandler', 'fromWeb', 'express', 'nginx', 'nodeMemory'];
+const metadata = ['listener', 'proxy', 'nodeHandler', 'fromWeb', 'express', 'nginx', 'nodeMemory'];
 const writers = ['listener', 'listenerRelaxed', 'nodeHandler', 'nodePut', 'nodePutFsync'];
 
 export const scenarios = {
@@ -26,7 +26,7 @@ export const scenarios = {
 function getting(title, file, servers, { connections = 32, volume = false } = {}) {
   const { path, headers = {} } = artifacts.find((artifact) => artifact.file === file);
   const where = (server) => ({
-    listener: path, nodeHandler: path, fromWeb: path, express: path,
+    listener: path, proxy: path, nodeHandler: path, fromWeb: path, express: path,
     // It finds the compressed file by itself.
     nginx: `/${file.replace(/\.gz$/, '')}`,
   })[server.name] ?? `/${file}`;

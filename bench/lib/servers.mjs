@@ -13,6 +13,7 @@ const LISTENING = /listening on http:\/\/127\.0\.0\.1:(\d+)/;
 /** What each is, for the table. */
 export const descriptions = {
   listener: 'ours: `smartregistry-native serve`, the native listener',
+  proxy: 'ours: the listener over a folder of its own, with the first one as its upstream; warm',
   nodeHandler: 'ours: `nodeHandler()` under `node:http`',
   fromWeb: 'ours: `handleRequest()` and `Readable.fromWeb(body).pipe(res)` under `node:http`',
   express: 'ours: the same in Express 4, with `express.raw()` before it',
@@ -30,6 +31,7 @@ const expressApp = fileURLToPath(new URL('../../__test__/support/express-app.mjs
 /** The Node programs, with their arguments. */
 const programs = {
   listenerRelaxed: async ({ registry }) => [cli, 'serve', '--port', '0', '--config', await relaxed(registry)],
+  proxy: async ({ registry }) => [cli, 'serve', '--port', '0', '--config', await proxied(registry)],
   nodeHandler: ({ registry }) => [app('node-handler'), registry.file],
   fromWeb: ({ registry }) => [app('from-web'), registry.file],
   express: ({ registry }) => [expressApp, registry.file, 'raw'],
@@ -63,6 +65,15 @@ export async function startBeside(name, context) {
 async function relaxed({ config, box }) {
   const file = join(box.dir, 'relaxed.json');
   await writeFile(file, JSON.stringify({ ...config, storage: { ...config.storage, durability: 'relaxed' } }));
+  return file;
+}
+
+/** A registry that has nothing of its own. */
+async function proxied({ config, box, url }) {
+  const file = join(box.dir, 'proxied.json');
+  const upstream = (path) => ({ upstreams: [{ id: 'first', url: `${url}${path}`, priority: 1, enabled: true }] });
+  const storage = { type: 'local', path: await box.folder('proxied') };
+  await writeFile(file, JSON.stringify({ ...config, storage, upstreams: { npm: upstream('/npm'), oci: upstream('') } }));
   return file;
 }
 

@@ -110,6 +110,30 @@ async fn other_processes_find_it_in_the_bucket() {
 }
 
 #[tokio::test]
+async fn a_warm_hit_costs_the_store_no_more_than_one_of_ours() {
+    use crate::core::time::Clock;
+    use crate::storage::Store;
+    use crate::storage::memory::MemoryStore;
+    let fake = FakeUpstream::start().await;
+    serve(&fake, "widget", &["1.0.0"]);
+    let memory = Arc::new(MemoryStore::new(Clock::real()));
+    let config = json!({ "upstreams": { "npm": fake.config() }, "limits": { "metadataTtlMs": 600_000 } });
+    let registry = TestRegistry::with(config, Some(Arc::clone(&memory) as Arc<dyn Store>), None).await;
+    let cost = async |path: &str| {
+        let before = memory.requests();
+        assert_eq!(registry.send(get(path)).await.status, 200);
+        memory.requests() - before
+    };
+    for path in ["/widget", "/widget/-/widget-1.0.0.tgz"] {
+        cost(path).await;
+    }
+    assert_eq!(cost("/widget").await, 0);
+    assert_eq!(cost("/widget/latest").await, 0);
+    assert_eq!(cost("/widget/-/widget-1.0.0.tgz").await, 1, "the file itself");
+    assert_eq!(fake.count(), 2);
+}
+
+#[tokio::test]
 async fn many_who_ask_at_once_make_one_request() {
     let fake = FakeUpstream::start().await;
     let reply = Reply::json(&packument(&fake, "widget", &["1.0.0"])).delay(Duration::from_millis(100));
