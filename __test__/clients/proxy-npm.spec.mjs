@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { client } from '../../scripts/clients.mjs';
 import { cli } from '../../scripts/lib/paths.mjs';
+import { breakingLine } from '../support/breaking-line.mjs';
 import { few } from '../support/matrix.mjs';
 import { npmrc } from '../support/npm-config.mjs';
 import { assertSigned } from '../support/npm-manage.mjs';
@@ -145,6 +146,23 @@ for (const storage of few.filter((name) => process.env.SMARTREGISTRY_TEST_STORAG
         (await as('strict', ['install', 'widget@1.1.0'], folder)).refused(/it eats batteries/);
       } finally {
         await strict.stop();
+      }
+    });
+
+    it('installs over a line that breaks', async () => {
+      // Three connections of four are cut, in the head of an answer or within a file.
+      const line = await breakingLine(origin.npm, { after: (n) => (n % 4 === 0 ? Infinity : [300, 20_000, 90_000][n % 4 - 1]) });
+      const fragile = await startRegistry('listener', 'local', { upstreams: upstreams(line.url, { resilience: { timeoutMs: 5000, maxRetries: 8, retryDelayMs: 10, circuitBreakerThreshold: 1000 } }) });
+      try {
+        await write(join(box.home, 'fragile'), { '.npmrc': npmrc(fragile.npm, undefined, { 'fetch-retries': 12, 'fetch-retry-mintimeout': 20, 'fetch-retry-maxtimeout': 100 }) });
+        const folder = await project({ '@acme/gadget': '*' });
+        (await as('fragile', ['install'], folder)).ok();
+        await assertInstalled(folder, published['@acme/gadget@0.1.0']);
+        await assertInstalled(folder, published['widget@1.1.0']);
+        assert.ok(line.cuts() > 0, 'the line was cut');
+      } finally {
+        await fragile.stop();
+        line.stop();
       }
     });
 
