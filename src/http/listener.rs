@@ -24,8 +24,10 @@ use super::tls::Certificates;
 use super::{Shared, observe};
 use crate::core::response::Response;
 
-/// Bytes that wait in an HTTP/1.1 connection to be written, at most, and longest head: what a slow client costs, times the number of them.
-const WRITE_BUFFER: usize = 128 << 10;
+/// Bytes that an HTTP/1.1 connection holds, at most, of what is to be written or of a head: what a slow client costs, times the number of them.
+const BUFFER: usize = 64 << 10;
+/// Room for the first line beside the headers, so that one that is too long is told so by us.
+const HEAD_SLACK: usize = 16 << 10;
 
 /// One connection.
 pub(super) struct Connection {
@@ -86,7 +88,11 @@ fn is_about_one_connection(error: &std::io::Error) -> bool {
 fn builder(limits: &HttpLimits) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // hyper's own head timeout would also end connections that idle between requests; `activity` tells the two apart.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(WRITE_BUFFER);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_buf_size(BUFFER.max(limits.max_header_bytes as usize + HEAD_SLACK));
     builder
         .http2()
         .timer(TokioTimer::new())

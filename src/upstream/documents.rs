@@ -2,25 +2,21 @@
 //! answers. However many ask, one request goes out.
 
 use std::any::Any;
-use std::collections::HashMap;
 use std::io::Read as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared};
 use http::{HeaderMap, HeaderName, header};
 use moka::sync::Cache;
-use parking_lot::Mutex;
-use tracing::Instrument;
 
 use super::client::Answer;
 use super::entry::{Entry, Place, loaded};
 use super::exchange::{Known, Request, Said, Upstream};
 use super::failure::Failure;
 use super::figures::Verdict;
+use super::flights::{Flight, Flights};
 use crate::core::body::Body;
 use crate::core::error::{Error, Kind, Result};
 use crate::core::protocol_name::ProtocolName;
@@ -35,7 +31,6 @@ const HEAVY: usize = 128 << 10;
 const MISSING_KEPT: u64 = 50_000;
 
 /// What to ask for, and how to read it.
-#[derive(Clone)]
 pub struct Source<D> {
     /// The request.
     pub request: Request,
@@ -49,6 +44,18 @@ pub struct Source<D> {
     pub immutable: bool,
     /// Reads the text; what it refuses is neither served nor kept.
     pub parse: Parse<D>,
+}
+
+impl<D> Clone for Source<D> {
+    fn clone(&self) -> Self {
+        Self {
+            request: self.request.clone(),
+            path: self.path.clone(),
+            what: self.what.clone(),
+            parse: Arc::clone(&self.parse),
+            ..*self
+        }
+    }
 }
 
 /// Reads a text, off the async threads if it is long.
@@ -82,13 +89,12 @@ struct Held {
     size: u64,
 }
 
-type Flight = Shared<BoxFuture<'static, Result<Option<(Held, Verdict)>, Arc<Failure>>>>;
-
 /// The documents that this process knows; nothing in it is the truth.
 pub(super) struct Documents {
     held: Cache<Place, Held>,
     missing: Cache<Place, Timestamp>,
-    flights: Mutex<HashMap<Place, Flight>>,
+    loading: Flights<Place, Option<Held>, Failure>,
+    asking: Flights<Place, Option<(Held, Verdict)>, Failure>,
     protocol: ProtocolName,
     clock: Clock,
 }
@@ -100,7 +106,8 @@ impl Documents {
         Self {
             held: Cache::builder().max_capacity(bytes).weigher(weigh).build(),
             missing: Cache::new(MISSING_KEPT),
-            flights: Mutex::default(),
+            loading: Flights::default(),
+            asking: Flights::default(),
             protocol,
             clock,
         }
@@ -148,14 +155,14 @@ impl Documents {
         let mut held = self.held.get(&place);
         if held.as_ref().is_none_or(|held| held.entry.age(now) >= ttl) && rules.enabled {
             // Another process may have asked meanwhile.
-            held = self.load(objects, &place, source, held).await.map_err(ours)?;
+            held = self.reload(objects, source, &place, held).await?;
         }
         let age = held.as_ref().map(|held| held.entry.age(now));
         if let Some(age) = age.filter(|age| *age < ttl && !newest) {
             tracing::trace!(upstream = %upstream.id, age = age.as_secs(), "{} is fresh", source.what);
             return Ok(answer(upstream, held, Verdict::Hit));
         }
-        let refresh = self.refresh(objects, upstream, source, place, held.as_ref());
+        let refresh = self.refresh(objects, upstream, source, &place, held.as_ref());
         let Some((held, age)) = held.zip(age) else {
             let fresh = refresh.await?;
             return Ok(fresh.and_then(|(held, verdict)| answer(upstream, Some(held), verdict)));
@@ -175,6 +182,21 @@ impl Documents {
             }
             None => Ok(answer(upstream, Some(held), Verdict::Stale)),
         }
+    }
+
+    /// What the bucket has; read once, however many ask.
+    fn reload<D: Send + Sync + 'static>(
+        self: &Arc<Self>,
+        objects: &Objects,
+        source: &Source<D>,
+        place: &Place,
+        known: Option<Held>,
+    ) -> Flight<Option<Held>, Failure> {
+        self.loading.join(place, || {
+            let (documents, objects) = (Arc::clone(self), objects.clone());
+            let (source, place) = (source.clone(), place.clone());
+            async move { documents.load(&objects, &place, &source, known).await.map_err(Failure::Ours) }
+        })
     }
 
     /// What the bucket has, unless that is what is known.
@@ -200,51 +222,33 @@ impl Documents {
         let Some(bytes) = place.read(objects, &text, &source.what, source.limit).await? else {
             return Ok(None);
         };
-        let held = parse(entry, bytes, &source.parse).await?;
-        self.held.insert(place.clone(), held.clone());
-        Ok(Some(held))
+        match parse(entry, bytes, &source.parse).await {
+            Ok(held) => {
+                self.held.insert(place.clone(), held.clone());
+                Ok(Some(held))
+            }
+            // Another release may have written it, with other rules: it is asked for again.
+            Err(error) => {
+                tracing::warn!("{} can't be read as it is cached: {}", source.what, error.message());
+                Ok(None)
+            }
+        }
     }
 
-    /// Asks the upstream, unless somebody is at it: then waits for that. It goes on when nobody waits any more.
+    /// Asks the upstream, unless somebody is at it: then waits for that.
     fn refresh<D: Send + Sync + 'static>(
         self: &Arc<Self>,
         objects: &Objects,
         upstream: &Arc<Upstream>,
         source: &Source<D>,
-        place: Place,
+        place: &Place,
         held: Option<&Held>,
-    ) -> Flight {
-        let mut flights = self.flights.lock();
-        if let Some(flight) = flights.get(&place) {
-            return flight.clone();
-        }
-        let (documents, upstream, objects) = (Arc::clone(self), Arc::clone(upstream), objects.clone());
-        let (source, held, at) = (
-            Source {
-                request: source.request.clone(),
-                path: String::new(),
-                what: source.what.clone(),
-                parse: Arc::clone(&source.parse),
-                ..*source
-            },
-            held.cloned(),
-            place.clone(),
-        );
-        let work = async move {
-            let done = documents.ask(&objects, &upstream, &source, &at, held).await.map_err(Arc::new);
-            documents.flights.lock().remove(&at);
-            done
-        };
-        let task = tokio::spawn(work.in_current_span());
-        let flight = async move {
-            task.await.unwrap_or_else(|error| {
-                let broke = Error::internal("asking an upstream broke off").with_source(error);
-                Err(Arc::new(Failure::Ours(broke)))
-            })
-        };
-        let flight = flight.boxed().shared();
-        flights.insert(place, flight.clone());
-        flight
+    ) -> Flight<Option<(Held, Verdict)>, Failure> {
+        self.asking.join(place, || {
+            let (documents, upstream, objects) = (Arc::clone(self), Arc::clone(upstream), objects.clone());
+            let (source, held, place) = (source.clone(), held.cloned(), place.clone());
+            async move { documents.ask(&objects, &upstream, &source, &place, held).await }
+        })
     }
 
     async fn ask<D: Send + Sync + 'static>(
@@ -453,8 +457,4 @@ pub(super) fn text_of(headers: &HeaderMap, name: HeaderName) -> Option<String> {
 pub(super) fn refusal(upstream: &str, what: &str, status: u16, words: &str) -> Error {
     let error = Error::denied(format!("upstream {upstream} refuses {what} ({status}): {words}"));
     error.with_code("UPSTREAM_REFUSED")
-}
-
-fn ours(error: Error) -> Arc<Failure> {
-    Arc::new(Failure::Ours(error))
 }

@@ -36,6 +36,12 @@ pub(super) enum Failure {
     Ours(Error),
 }
 
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Ours(error)
+    }
+}
+
 impl From<reqwest::Error> for Failure {
     fn from(error: reqwest::Error) -> Self {
         // The URL may hold a secret.

@@ -114,7 +114,9 @@ impl Store for LocalStore {
 
     async fn get(&self, key: &Key, options: GetOptions) -> StoreResult<Found> {
         let key = key.clone();
-        self.run(move |folder| read::get(folder, &key, &options))
+        let readers = self.readers.clone();
+        let _turn = self.readers.turn().await;
+        self.run(move |folder| read::get(folder, &key, &options, &readers))
             .await
             .map(|opened| opened.into_found(&self.readers))
     }

@@ -156,7 +156,8 @@ impl Upload {
         if os::identity(&named) != os::identity(&data.metadata().map_err(failed)?) {
             return Err(StoreError::NoSuchUpload);
         }
-        let text = os::read_at(&table, 0, TABLE as usize).map_err(failed)?;
+        let text =
+            os::read_at(&table, 0, TABLE as usize, Vec::with_capacity(TABLE as usize)).map_err(failed)?;
         let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
         let header = serde_json::from_slice(text).map_err(|_| StoreError::NoSuchUpload)?;
         Ok(Self { path, data, table, header })
@@ -164,7 +165,8 @@ impl Upload {
 
     /// Whether `parts` are the parts that are stored, and how many bytes they make.
     fn check(&self, parts: &[Part]) -> StoreResult<u64> {
-        let tags = os::read_at(&self.table, TABLE, parts.len() * TAG).map_err(failed)?;
+        let tags = os::read_at(&self.table, TABLE, parts.len() * TAG, Vec::with_capacity(parts.len() * TAG))
+            .map_err(failed)?;
         let mut stored = tags.chunks_exact(TAG);
         let mut size = 0;
         for (at, part) in parts.iter().enumerate() {

@@ -56,10 +56,9 @@ fn link_new(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::remove_file(from)
 }
 
-/// Reads up to `len` bytes at `offset`; fewer only at the end of the file.
+/// Reads up to `len` bytes at `offset` into an empty `bytes`, which has room for them; fewer only at the end of the file.
 #[cfg(unix)]
-pub(super) fn read_at(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(len);
+pub(super) fn read_at(file: &File, offset: u64, len: usize, mut bytes: Vec<u8>) -> io::Result<Vec<u8>> {
     while bytes.len() < len {
         let at = offset + bytes.len() as u64;
         match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut bytes), at) {
@@ -152,8 +151,13 @@ mod elsewhere {
         None
     }
 
-    pub(in super::super) fn read_at(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; len];
+    pub(in super::super) fn read_at(
+        file: &File,
+        offset: u64,
+        len: usize,
+        mut bytes: Vec<u8>,
+    ) -> io::Result<Vec<u8>> {
+        bytes.resize(len, 0);
         let mut filled = 0;
         while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
             match file.seek_read(rest, offset + filled as u64)? {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::folder::Folder;
 use super::{failed, meta, os};
@@ -23,16 +25,32 @@ const AHEAD: usize = 2;
 /// Bytes that all readers together hold of what they read ahead, about.
 const HELD: u64 = 32 << 20;
 
+/// Reads at one time: a disk is no faster with more, and an allocator keeps what each of the threads has ever taken.
+const AT_ONCE: usize = 16;
+
 /// Who reads a large object at the moment, counted by the copies of this.
-#[derive(Clone, Default)]
-pub(super) struct Readers(Arc<()>);
+#[derive(Clone)]
+pub(super) struct Readers(Arc<Semaphore>);
+
+impl Default for Readers {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(AT_ONCE)))
+    }
+}
 
 impl Readers {
+    /// Waits for a turn to read.
+    pub(super) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0).acquire_owned().await.ok()
+    }
+
     /// Bytes of the next read, so that a thousand slow readers take no more memory than a few.
     fn chunk(&self) -> u64 {
         // The store has one copy itself.
         let readers = Arc::strong_count(&self.0).saturating_sub(1).max(1) as u64;
-        (HELD / (readers * (AHEAD as u64 + 1))).clamp(LEAST, CHUNK)
+        let share = (HELD / (readers * (AHEAD as u64 + 1))).clamp(LEAST, CHUNK);
+        // Few sizes: an allocator keeps room for each.
+        1 << share.ilog2()
     }
 }
 
@@ -45,7 +63,12 @@ pub(super) struct Opened {
 }
 
 /// Opens an object and reads the first chunk of what is asked for.
-pub(super) fn get(folder: &Folder, key: &Key, options: &GetOptions) -> StoreResult<Opened> {
+pub(super) fn get(
+    folder: &Folder,
+    key: &Key,
+    options: &GetOptions,
+    readers: &Readers,
+) -> StoreResult<Opened> {
     let (file, found) = folder.open(key)?;
     let meta = meta::read(&folder.root, &file, &found);
     if options.if_none_match.as_ref() == Some(&meta.version) {
@@ -55,8 +78,9 @@ pub(super) fn get(folder: &Folder, key: &Key, options: &GetOptions) -> StoreResu
         return Err(StoreError::Precondition);
     }
     let range = options.resolve(meta.size)?;
-    let first = range.len().min(CHUNK);
-    let first = exactly(os::read_at(&file, range.start, first as usize), first).map_err(failed)?;
+    let first = range.len().min(readers.chunk()) as usize;
+    let bytes = os::read_at(&file, range.start, first, Vec::with_capacity(first));
+    let first = exactly(bytes, first as u64).map_err(failed)?;
     Ok(Opened { file, meta, range, first })
 }
 
@@ -77,10 +101,20 @@ impl Opened {
 /// What follows the first chunk.
 fn rest(file: File, start: u64, end: u64, readers: Readers) -> ByteStream {
     let file = Arc::new(file);
-    let reads = stream::iter(pieces(start, end, readers)).map(move |(at, len)| {
-        let file = Arc::clone(&file);
-        let read = tokio::task::spawn_blocking(move || exactly(os::read_at(&file, at, len as usize), len));
-        async move { chunk(read.await) }
+    let reads = stream::iter(pieces(start, end, readers.clone())).map(move |(at, len)| {
+        let (file, readers) = (Arc::clone(&file), readers.clone());
+        // A task, so that it goes on while what came before is sent.
+        let read = tokio::spawn(async move {
+            let turn = readers.turn().await;
+            // Made here and not on the blocking thread, whose share of memory would grow with it.
+            let room = Vec::with_capacity(len as usize);
+            let read = move || {
+                let _turn = turn;
+                exactly(os::read_at(&file, at, len as usize, room), len)
+            };
+            tokio::task::spawn_blocking(read).await
+        });
+        async move { chunk(AbortOnDropHandle::new(read).await.and_then(|read| read)) }
     });
     Box::pin(reads.buffered(AHEAD))
 }

@@ -32,7 +32,9 @@ use reader::Reader;
 use sink::Sink;
 
 /// Bytes of a file that readers share.
-const WINDOW: u64 = 8 << 20;
+const WINDOW: u64 = 4 << 20;
+/// Bytes of a piece in it, at most. A piece that a slow reader still sends keeps itself alive, and nothing else.
+const PIECE: usize = 32 << 10;
 /// A reader in front that takes nothing for so long is not waited for any more.
 const STALL: Duration = Duration::from_secs(5);
 /// Fetches at one time; more wait.
@@ -285,9 +287,12 @@ impl Fill {
                 return Err(Failure::Ours(Error::too_large(&file.what, file.limit)));
             }
             upstream.figures.received(chunk.len() as u64);
-            sink.write(chunk.clone()).await.map_err(Failure::Ours)?;
-            if let Some(chunk) = last.replace(chunk) {
-                self.hand_out(chunk).await;
+            // Chunks are parts of larger buffers of the connection, which each of them would keep.
+            for piece in chunk.chunks(PIECE).map(Bytes::copy_from_slice) {
+                sink.write(piece.clone()).await.map_err(Failure::Ours)?;
+                if let Some(piece) = last.replace(piece) {
+                    self.hand_out(piece).await;
+                }
             }
         }
         sink.finish(file).await?;

@@ -32,6 +32,9 @@ pub(super) use tarball::{get_tarball, kept_tarball, purge, warm};
 /// For how long an upstream is waited for that only adds to an answer.
 const EXTRA: Duration = Duration::from_secs(2);
 
+/// For how long an upstream is waited for before a name is taken.
+const PUBLISH: Duration = Duration::from_secs(5);
+
 /// A package as it is shown.
 pub(crate) struct Shown {
     pub(crate) loaded: Arc<Loaded<Packument>>,
@@ -200,7 +203,8 @@ pub(super) async fn may_take_name(npm: &Npm, cx: &Cx, name: &PackageName) -> Res
     let Some(candidates) = ask(cx, name, "packument").await?.filter(|all| !all.allow_shadowing) else {
         return Ok(());
     };
-    match of_upstream(npm, cx, name, &candidates).await {
+    let late = |_| Err(Error::unavailable("the upstream takes too long"));
+    match tokio::time::timeout(PUBLISH, of_upstream(npm, cx, name, &candidates)).await.unwrap_or_else(late) {
         Ok(None) => Ok(()),
         Ok(Some(shown)) => {
             let whose = shown.source.map(|(upstream, _)| upstream.id.to_string()).unwrap_or_default();
