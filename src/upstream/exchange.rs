@@ -254,6 +254,11 @@ impl Upstream {
         rules::asks_for_any(&self.rules, names)
     }
 
+    /// Names what is kept of it: its id, and whose credentials it is shown if those may be one user's.
+    pub fn folder(&self) -> &str {
+        &self.folder
+    }
+
     /// Whether what it answers is kept.
     pub fn keeps(&self) -> bool {
         self.cache.enabled

@@ -37,8 +37,10 @@ pub(super) struct Known {
     pub(super) fallbacks: Cache<(Name, Digest), Digest>,
     links: Cache<(Name, Digest), (Link, Timestamp)>,
     repositories: Cache<Name, (Origin, Timestamp)>,
-    /// What no upstream has, and when they said so.
-    pub(super) absent: Cache<(Name, Digest), Timestamp>,
+    /// Manifests (`true`) and blobs that no upstream has, and when they said so.
+    pub(super) absent: Cache<(Name, Digest, bool), Timestamp>,
+    /// Repositories that an upstream opens to these credentials, and when it said so.
+    pub(super) opened: Cache<(String, Name), Timestamp>,
 }
 
 impl Known {
@@ -52,6 +54,7 @@ impl Known {
             links: Cache::new(200_000),
             repositories: Cache::builder().max_capacity(100_000).time_to_live(REPOSITORY_BELIEVED).build(),
             absent: Cache::new(50_000),
+            opened: Cache::new(20_000),
         }
     }
 
@@ -77,7 +80,7 @@ pub(super) enum Origin {
     Absent,
     /// Ours: what was pushed here, or by another program into the bucket. No upstream is ever asked for it.
     Owned,
-    /// What was pulled from this upstream.
+    /// What was pulled from the upstream with this folder.
     Cached(Arc<str>),
 }
 

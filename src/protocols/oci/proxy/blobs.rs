@@ -91,7 +91,7 @@ fn until_linked(inner: ByteStream, linked: Option<Flight<bool>>) -> ByteStream {
 
 /// Size of a blob, and who has it; `None` if no upstream has.
 async fn head(call: &Call<'_>, place: &Place, digest: &Digest) -> Result<Option<(u64, Arc<Upstream>)>> {
-    if call.is_absent(place, digest) {
+    if call.is_absent(place, digest, false) {
         return Ok(None);
     }
     let mut trouble = None;
@@ -102,7 +102,7 @@ async fn head(call: &Call<'_>, place: &Place, digest: &Digest) -> Result<Option<
             Err(error) => trouble = Some(error),
         }
     }
-    call.note_absent(place, digest, trouble)
+    call.note_absent(place, digest, false, trouble)
 }
 
 async fn size_at(
@@ -125,7 +125,7 @@ fn what(repository: &str, digest: &Digest) -> String {
 
 /// Has a blob fetched, unless somebody is at it; `None` if no upstream has it.
 pub(super) async fn take(call: &Call<'_>, place: &Place, digest: &Digest) -> Result<Option<Taken>> {
-    if call.is_absent(place, digest) {
+    if call.is_absent(place, digest, false) {
         return Ok(None);
     }
     let flight = call.oci.flights.blobs.join(&place.name, digest, || {
@@ -163,7 +163,7 @@ async fn take_now(desk: &Desk, place: &Place, digest: &Digest) -> Result<Option<
             Err(error) => trouble = Some(error),
         }
     }
-    call.note_absent(place, digest, trouble)
+    call.note_absent(place, digest, false, trouble)
 }
 
 async fn fetch(
@@ -220,7 +220,7 @@ async fn show(
     upstream: &Upstream,
     known: Instant,
 ) -> Result<bool> {
-    if !call.mark_cached(&place.name, &upstream.id).await? {
+    if !call.mark_cached(&place.name, upstream.folder()).await? {
         return Ok(false);
     }
     call.write_link(&place.name, digest, size).await?;

@@ -97,6 +97,7 @@ pub(in super::super) async fn warm(call: &Call<'_>, text: &str) -> Result<u64> {
     }
     let named = tags::resolve(call, &place, &reference).await?;
     let named = named.ok_or_else(|| error::manifest_unknown(&reference))?;
+    let place = place.with_source(named.tag().map(|copy| &copy.upstream));
     let (mut fetched, mut seen, mut next) = (0, HashSet::new(), vec![named.digest().clone()]);
     let mut wanted = HashSet::new();
     while let Some(digest) = next.pop() {

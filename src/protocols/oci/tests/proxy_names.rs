@@ -215,6 +215,15 @@ async fn rules_and_policies_know_every_form_of_a_name() {
     let answer = registry.send(get("/v2/evil/manifests/1")).await;
     assert!(answer.text().contains("steals tokens"), "{}", answer.text());
     assert_eq!(fake.count(), from, "nobody was asked");
+    // What was pulled before it was blocked is blocked too.
+    let late = json!([{
+        "id": "fake", "url": fake.url, "namespace": "docker.io", "policy": { "block": [{ "name": "nginx" }] },
+    }]);
+    let config = json!({ "upstreams": { "oci": fake.config_with(json!({ "upstreams": late })) } });
+    let other = registry.another(config, None).await;
+    for path in [nginx.by_digest("nginx"), nginx.blob("nginx"), "/v2/nginx/tags/list".to_owned()] {
+        assert_eq!(other.send(get(&path)).await.status, 403, "{path}");
+    }
 }
 
 #[tokio::test]
