@@ -176,7 +176,7 @@ async fn fetch(
 ) -> Result<Option<Taken>> {
     let call = &desk.call();
     let info = ObjectInfo::of(place.name.as_str()).digest(digest.to_string()).content_type(download::TYPE);
-    let file = File {
+    let wanted = File {
         request: Ask::get(target(upstream, repository, &format!("blobs/{digest}"))).scope(scope(repository)),
         key: keys::blob(digest)?,
         what: what(repository, digest),
@@ -185,10 +185,10 @@ async fn fetch(
         limit: call.oci.limits.artifact,
         info,
     };
-    let Some(fill) = call.cx.upstream.fetch(&call.cx.objects, upstream, &file).await? else {
+    let Some(fill) = call.cx.upstream.fetch(&call.cx.objects, upstream, &wanted).await? else {
         return Ok(None);
     };
-    tracing::info!(upstream = %upstream.id, "{} is being fetched", file.what);
+    tracing::info!(upstream = %upstream.id, "{} is being fetched", wanted.what);
     let linked = fill.is_kept().then(|| {
         call.oci.flights.links.join(&place.name, digest, || {
             let (desk, place, digest) = (desk.clone(), place.clone(), digest.clone());

@@ -10,7 +10,7 @@ use super::super::name::Reference;
 use super::super::{Call, error, keys, read};
 use super::flights::Desk;
 use super::{MANIFESTS, Place, media_type_of, scope, tags, target, text_of};
-use crate::upstream::{Request as Ask, Upstream, Verdict};
+use crate::upstream::{Candidates, Request as Ask, Upstream, Verdict};
 
 /// A manifest, and who had it.
 #[derive(Clone)]
@@ -190,7 +190,7 @@ impl Call<'_> {
             return false;
         };
         let age = self.cx.clock.now().since(said);
-        place.candidates.iter().flat_map(|list| list.iter()).all(|upstream| age < upstream.negative_ttl())
+        place.candidates.iter().flat_map(Candidates::iter).all(|upstream| age < upstream.negative_ttl())
     }
 
     /// None of them has it; unless one of them could not say, for which nothing is noted.

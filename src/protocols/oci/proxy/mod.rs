@@ -39,6 +39,8 @@ use crate::upstream::{self, Candidates, Request as Ask, Upstream, Verdict};
 
 /// How long an upstream's word holds that somebody may read a repository.
 const OPENED: Duration = Duration::from_mins(5);
+/// How long it is believed that a name is not ours by which an upstream's is meant.
+const OTHERS: Duration = Duration::from_secs(5);
 /// Docker Hub, which has `library/` in front of names without a slash.
 const HUB: (&str, &str) = ("registry-1.docker.io", "docker.io");
 const LIBRARY: &str = "library/";
@@ -75,7 +77,7 @@ impl Place {
             return place.check_policy().map(|()| place);
         };
         // Whoever may not read it must not learn that it is there.
-        if call.may_pull(name).await? && is_owned(call, name, &call.origin(name).await?).await? {
+        if call.may_pull(name).await? && is_ours(call, name).await? {
             return Ok(Self { name: name.clone(), candidates: None, source: None, namespace: None });
         }
         let Some(within) = Name::parse(&format!("{}/{name}", component(namespace))) else {
@@ -86,7 +88,7 @@ impl Place {
         let place = Self::of(call, within, kind).await?;
         let known = place.candidates.as_ref().is_some_and(|candidates| candidates.within);
         // What is nobody's is not here, and the client goes on to where it would have gone without us.
-        if !known && !is_owned(call, &place.name, &call.origin(&place.name).await?).await? {
+        if !known && !is_ours(call, &place.name).await? {
             return Err(error::name_unknown(name));
         }
         place.check_policy()?;
@@ -223,6 +225,20 @@ async fn is_owned(call: &Call<'_>, name: &Name, origin: &Origin) -> Result<bool>
         // Another program's repository may have tags alone.
         Origin::Absent => call.tags(name).await?.is_some_and(|tags| tags.document.names().next().is_some()),
     })
+}
+
+/// The same for a name by which something of an upstream's is meant if it is not ours: that it is not is remembered for a moment, since a warm pull
+/// should cost no look for what it is not after.
+async fn is_ours(call: &Call<'_>, name: &Name) -> Result<bool> {
+    let (others, now) = (&call.oci.known.others, call.cx.clock.now());
+    if others.get(name).is_some_and(|seen| now.since(seen) < OTHERS) {
+        return Ok(false);
+    }
+    let ours = is_owned(call, name, &call.origin(name).await?).await?;
+    if !ours {
+        others.insert(name.clone(), now);
+    }
+    Ok(ours)
 }
 
 /// Refuses a push into what is cached, before anything of it is taken in. What races with this is found when the push makes its repository known.

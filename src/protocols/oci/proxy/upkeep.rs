@@ -40,10 +40,8 @@ pub(in super::super) async fn purge(call: &Call<'_>, name: Option<&str>) -> Resu
                 removed += purge_one(call, &name).await?;
             }
         }
-        match page.next {
-            Some(next) => after = Some(next),
-            None => break,
-        }
+        let Some(next) = page.next else { break };
+        after = Some(next);
     }
     Ok(removed + call.cx.upstream.purge_all(&call.cx.objects).await?)
 }
@@ -67,10 +65,8 @@ async fn purge_one(call: &Call<'_>, name: &Name) -> Result<u64> {
             call.oci.known.manifests.invalidate(&(name.clone(), digest));
             removed += 1;
         }
-        match next {
-            Some(next) => after = Some(next),
-            None => break,
-        }
+        let Some(next) = next else { break };
+        after = Some(next);
     }
     if matches!(call.origin(name).await?, Origin::Cached(_)) {
         call.cx.objects.delete(&keys::repository(name)?, &ObjectInfo::default()).await?;
