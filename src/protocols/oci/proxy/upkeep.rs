@@ -79,12 +79,11 @@ async fn purge_one(call: &Call<'_>, name: &Name) -> Result<u64> {
 
 /// Fetches `name`, `name:tag` or `name@digest`: the manifest, those that it lists, and their blobs.
 pub(in super::super) async fn warm(call: &Call<'_>, text: &str) -> Result<u64> {
-    let (name, reference) = match text.split_once('@') {
-        Some((name, digest)) => (name, Reference::Digest(name::digest(digest)?)),
-        None => {
-            let (name, tag) = text.rsplit_once(':').unwrap_or((text, LATEST));
-            (name, Reference::parse(tag)?)
-        }
+    let (name, reference) = if let Some((name, digest)) = text.split_once('@') {
+        (name, Reference::Digest(name::digest(digest)?))
+    } else {
+        let (name, tag) = text.rsplit_once(':').unwrap_or((text, LATEST));
+        (name, Reference::parse(tag)?)
     };
     let name = parse(name)?;
     let place = Place::of(call, name.clone(), "manifest").await?;
@@ -100,13 +99,12 @@ pub(in super::super) async fn warm(call: &Call<'_>, text: &str) -> Result<u64> {
         if seen.len() >= MAX_MANIFESTS || !seen.insert(digest.clone()) {
             continue;
         }
-        let stored = match call.manifest(&name, &digest, false).await? {
-            Some(stored) => stored,
-            None => {
-                let found = manifests::fetch(call, &place, &digest).await?;
-                fetched += 1;
-                found.ok_or_else(|| error::manifest_unknown(&digest))?.stored
-            }
+        let stored = if let Some(stored) = call.manifest(&name, &digest, false).await? {
+            stored
+        } else {
+            let found = manifests::fetch(call, &place, &digest).await?;
+            fetched += 1;
+            found.ok_or_else(|| error::manifest_unknown(&digest))?.stored
         };
         let Some(manifest) = Manifest::parse_stored(&stored.bytes) else { continue };
         next.extend(manifest.children.into_iter().map(|child| child.digest));
