@@ -254,11 +254,6 @@ impl Upstream {
         rules::asks_for_any(&self.rules, names)
     }
 
-    /// Names what is kept of it: its id, and whose credentials it is shown if those may be one user's.
-    pub fn folder(&self) -> &str {
-        &self.folder
-    }
-
     /// Whether what it answers is kept.
     pub fn keeps(&self) -> bool {
         self.cache.enabled
@@ -286,6 +281,11 @@ impl Upstream {
     /// Its host, as its URL has it.
     pub fn host(&self) -> &str {
         super::client::host(&self.base)
+    }
+
+    /// Where what is cached of it lies: a segment of a key.
+    pub fn folder(&self) -> &str {
+        &self.folder
     }
 
     /// Its numbers.
