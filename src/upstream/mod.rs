@@ -48,6 +48,8 @@ use fill::Fills;
 
 /// Configurations of a provider that are kept ready.
 const CHAINS: u64 = 1000;
+/// Between an upstream's id and whose credentials; no id has it.
+const OWNER: char = '~';
 
 /// The upstreams of one protocol.
 pub struct Upstreams {
@@ -119,10 +121,10 @@ impl Candidates {
         Err(Error::denied(format!("{name} {reason}")))
     }
 
-    /// The same with one of them in front, if it is among them: it had something of this name before.
+    /// The same with the one in front whose folder this is, if it is among them: it had something of this name before.
     #[must_use]
-    pub fn first(mut self, id: &str) -> Self {
-        self.list.sort_by_key(|upstream| *upstream.id != *id);
+    pub fn first(mut self, folder: &str) -> Self {
+        self.list.sort_by_key(|upstream| upstream.folder != folder);
         self
     }
 }
@@ -437,6 +439,16 @@ impl Chain {
     }
 }
 
+/// The upstream whose folder this is.
+pub fn id_of(folder: &str) -> &str {
+    folder.split_once(OWNER).map_or(folder, |(id, _)| id)
+}
+
+/// Whether what lies in this folder was brought in by credentials that may be one user's.
+pub fn is_personal(folder: &str) -> bool {
+    folder.contains(OWNER)
+}
+
 /// Where what is cached of an upstream lies. What one user's credentials brought in is not for another user: a provider that gives each their own gets a
 /// folder for each.
 fn folder_of(upstream: &UpstreamConfig, given: bool) -> String {
@@ -446,7 +458,7 @@ fn folder_of(upstream: &UpstreamConfig, given: bool) -> String {
     let mut parts = vec![upstream.url.clone(), upstream.auth.username.clone().unwrap_or_default()];
     parts.extend(secrets_of(upstream).map(str::to_owned));
     let hash = crate::core::digest::Digest::sha256(serde_json::json!(parts).to_string().as_bytes()).hex();
-    format!("{}~{}", upstream.id, hash.get(..16).unwrap_or_default())
+    format!("{}{OWNER}{}", upstream.id, hash.get(..16).unwrap_or_default())
 }
 
 fn secrets_of(upstream: &UpstreamConfig) -> impl Iterator<Item = &str> {

@@ -17,9 +17,9 @@ pub(super) fn asks_for(rules: &[ScopeRule], name: &str) -> bool {
 pub(super) fn asks_for_any(rules: &[ScopeRule], names: &[impl AsRef<str>]) -> bool {
     let mut includes = rules.iter().filter(|rule| rule.action == ScopeAction::Include).peekable();
     let mut excludes = rules.iter().filter(|rule| rule.action == ScopeAction::Exclude);
-    let included = |rule: &ScopeRule| names.iter().any(|name| name_matches(&rule.pattern, name.as_ref()));
+    let wants = |rule: &ScopeRule| names.iter().any(|name| name_matches(&rule.pattern, name.as_ref()));
     !excludes.any(|rule| covers_one(&rule.pattern, names))
-        && (includes.peek().is_none() || includes.any(included))
+        && (includes.peek().is_none() || includes.any(wants))
 }
 
 /// Whether one of the patterns covers a name, however it is written.

@@ -38,8 +38,10 @@ pub(super) async fn get_blob(
         call.visible(name, &digest).await?
     };
     let served = match found {
-        Some(size) => serve(call, name, &digest, size, request).await?,
-        None => None,
+        Some(size) if place.opens(call, &format!("blobs/{digest}")).await? => {
+            serve(call, name, &digest, size, request).await?
+        }
+        _ => None,
     };
     match served {
         Some(response) => Ok(place.sign(call, response, None)),

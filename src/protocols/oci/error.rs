@@ -82,6 +82,7 @@ pub(super) fn still_referenced(what: &str, by: &Digest) -> Error {
 
 /// 405 for a push into what is cached: it would be mixed with what the upstream has, or take its place.
 pub(super) fn cached_repository(name: &super::name::Name, upstream: &str) -> Error {
+    let upstream = crate::upstream::id_of(upstream);
     let message = format!(
         "{name} is cached from upstream {upstream} and takes no pushes; push under another name, or have the cached repository purged first"
     );

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use moka::sync::Cache;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -36,9 +37,16 @@ pub(super) struct Known {
     /// By subject, the index under its fallback tag that was taken over.
     pub(super) fallbacks: Cache<(Name, Digest), Digest>,
     links: Cache<(Name, Digest), (Link, Timestamp)>,
-    repositories: Cache<Name, (Origin, Timestamp)>,
-    /// What no upstream has, and when they said so.
-    pub(super) absent: Cache<(Name, Digest), Timestamp>,
+    /// Those that are ours: what was, stays.
+    repositories: Cache<Name, ()>,
+    /// Those that are filled from upstreams, as far as this process knows.
+    filled: Cache<Name, ()>,
+    /// Those that were not ours when this process last looked, for who asks for something else by the same name.
+    pub(super) others: Cache<Name, Timestamp>,
+    /// Manifests (`true`) and blobs that no upstream has, and when they said so.
+    pub(super) absent: Cache<(Name, Digest, bool), Timestamp>,
+    /// Repositories that an upstream opens to these credentials, and when it said so.
+    pub(super) opened: Cache<(String, Name), Timestamp>,
 }
 
 impl Known {
@@ -51,7 +59,10 @@ impl Known {
             fallbacks: Cache::new(20_000),
             links: Cache::new(200_000),
             repositories: Cache::builder().max_capacity(100_000).time_to_live(REPOSITORY_BELIEVED).build(),
+            filled: Cache::new(100_000),
+            others: Cache::new(20_000),
             absent: Cache::new(50_000),
+            opened: Cache::new(20_000),
         }
     }
 
@@ -77,17 +88,26 @@ pub(super) enum Origin {
     Absent,
     /// Ours: what was pushed here, or by another program into the bucket. No upstream is ever asked for it.
     Owned,
-    /// What was pulled from this upstream.
+    /// What was pulled from the upstream with this folder.
     Cached(Arc<str>),
 }
 
-impl Origin {
-    /// What a marker says.
-    fn of_marker(bytes: &[u8]) -> Self {
-        let marker: Value = serde_json::from_slice(bytes).unwrap_or_default();
-        marker.get("upstream").and_then(Value::as_str).map_or(Self::Owned, |id| Self::Cached(id.into()))
-    }
+/// That there is a repository, and whose it is.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Marker {
+    created: String,
+    /// Folder of the upstream that filled it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream: Option<String>,
+}
 
+impl JsonDocument for Marker {
+    const LIMIT: u64 = 64 << 10;
+    const NAME: &'static str = "marker of a repository";
+}
+
+impl Origin {
     /// Of a repository with this and that in it: one thing of ours makes it ours.
     fn with(self, other: Self) -> Self {
         match (self, other) {
@@ -234,7 +254,7 @@ impl Call<'_> {
     async fn mark(&self, name: &Name) -> Result<()> {
         let created = self.cx.clock.now().rfc3339();
         self.put_own(&keys::repository(name)?, &json!({ "created": created })).await?;
-        self.remember_origin(name, Origin::Owned);
+        self.remember_owned(name);
         inventory::record(self.cx, name, "create", &[]).await;
         Ok(())
     }
@@ -246,50 +266,71 @@ impl Call<'_> {
             Origin::Owned => return Ok(false),
             Origin::Absent => {}
         }
-        let marker = json!({ "created": self.cx.clock.now().rfc3339(), "upstream": upstream });
-        let options = PutOptions {
-            condition: Condition::Absent,
-            content_type: Some("application/json".to_owned()),
-            ..PutOptions::default()
-        };
-        let bytes = Bytes::from(marker.to_string());
-        let info = ObjectInfo::default();
-        if self.cx.objects.put(&keys::repository(name)?, bytes, options, &info).await?.is_none() {
-            return Ok(matches!(self.origin(name).await?, Origin::Cached(_)));
+        if self.put_cached(name, upstream, Condition::Absent).await? {
+            return Ok(true);
         }
-        self.remember_origin(name, Origin::Cached(upstream.into()));
-        // Nobody has made anything here: that is another event than `create`.
-        inventory::record(self.cx, name, "cache", &[]).await;
-        Ok(true)
+        Ok(matches!(self.origin(name).await?, Origin::Cached(_)))
     }
 
-    fn remember_origin(&self, name: &Name, origin: Origin) {
-        self.oci.known.repositories.insert(name.clone(), (origin, self.cx.clock.now()));
+    /// Writes the marker of a repository that is filled from an upstream; `false` if the condition does not hold.
+    async fn put_cached(&self, name: &Name, upstream: &str, condition: Condition) -> Result<bool> {
+        let created = self.cx.clock.now().rfc3339();
+        let marker = json!({ "created": created, "upstream": upstream }).to_string();
+        let content_type = Some("application/json".to_owned());
+        let options = PutOptions { condition, content_type, ..PutOptions::default() };
+        let (key, info) = (keys::repository(name)?, ObjectInfo::default());
+        let written = self.cx.objects.put(&key, marker.into(), options, &info).await?.is_some();
+        if written {
+            // Nobody has made anything here: that is another event than `create`.
+            inventory::record(self.cx, name, "cache", &[]).await;
+        }
+        Ok(written)
+    }
+
+    fn remember_owned(&self, name: &Name) {
+        self.oci.known.repositories.insert(name.clone(), ());
+        self.oci.known.others.invalidate(name);
     }
 
     async fn repository(&self, name: &Name) -> Result<Repository> {
-        let known = self.oci.known.repositories.get(name);
-        // What is ours stays ours. What is cached may be purged elsewhere, and be somebody's a moment later.
-        if let Some((origin, _)) = known.filter(|(one, seen)| *one == Origin::Owned || self.believed(*seen)) {
-            return Ok(Repository { origin, adopted: false });
+        if self.oci.known.repositories.contains_key(name) {
+            return Ok(Repository { origin: Origin::Owned, adopted: false });
         }
-        if let Some((marker, _)) = self.cx.objects.inspect(&keys::repository(name)?, "marker", 4096).await? {
-            let origin = Origin::of_marker(&marker);
-            self.remember_origin(name, origin.clone());
+        if let Some(marker) = self.marker(name).await? {
+            let origin = match &marker.document.upstream {
+                Some(upstream) => Origin::Cached(upstream.as_str().into()),
+                None => Origin::Owned,
+            };
+            if origin == Origin::Owned {
+                self.remember_owned(name);
+            } else {
+                self.oci.known.filled.insert(name.clone(), ());
+            }
             return Ok(Repository { origin, adopted: false });
         }
         let origin = self.adopt(name).await?;
         match &origin {
-            Origin::Absent => self.oci.known.forget_repository(name),
+            Origin::Absent => {}
             Origin::Owned => self.mark(name).await?,
             // Its marker was lost, and what it holds says whose it is.
             Origin::Cached(upstream) => {
-                let marker = json!({ "created": self.cx.clock.now().rfc3339(), "upstream": &**upstream });
-                self.put_own(&keys::repository(name)?, &marker).await?;
-                self.remember_origin(name, origin.clone());
+                self.put_cached(name, upstream, Condition::Always).await?;
             }
         }
         Ok(Repository { adopted: origin == Origin::Owned, origin })
+    }
+
+    /// The marker. What is cached may be purged elsewhere and be somebody's a moment later, which the feed tells; that there is none is always asked of
+    /// the store, since it lets upstreams be asked.
+    async fn marker(&self, name: &Name) -> Result<Option<Arc<Loaded<Marker>>>> {
+        let (objects, key) = (&self.cx.objects, keys::repository(name)?);
+        if self.oci.known.filled.contains_key(name) {
+            let marker = self.cx.index.document::<Marker>(objects, name.as_str(), &key).await?;
+            if marker.is_some() {
+                return Ok(marker);
+            }
+        }
+        objects.document_revalidated(&key).await
     }
 
     /// Links what the manifests of a repository reference and lists its referrers, as if they had been pushed here; whose they are.

@@ -25,7 +25,7 @@ pub(super) struct Stored {
     references: Vec<Digest>,
     /// Whether what it needs was found in the repository when it was pushed.
     pub(super) complete: bool,
-    /// The upstream that it was pulled from.
+    /// Folder of the upstream that it was pulled from.
     pub(super) upstream: Option<Arc<str>>,
 }
 
@@ -42,9 +42,9 @@ impl Stored {
     }
 
     /// The same, pulled from an upstream.
-    pub(super) fn cached(bytes: Bytes, manifest: &Manifest, upstream: &Arc<str>) -> Self {
+    pub(super) fn cached(bytes: Bytes, manifest: &Manifest, upstream: &str) -> Self {
         let stored = Self::new(bytes, manifest.media_type.clone(), Some(manifest), false);
-        Self { upstream: Some(Arc::clone(upstream)), ..stored }
+        Self { upstream: Some(upstream.into()), ..stored }
     }
 
     /// Bytes that it takes in memory, about.

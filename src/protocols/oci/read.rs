@@ -28,6 +28,10 @@ pub(super) async fn get_manifest(
     if place.is_remote() {
         return proxy::get_manifest(call, &place, reference, request).await;
     }
+    // What is here of an upstream that this caller may not ask: see `opens`.
+    if !place.opens(call, reference).await? {
+        return Err(error::manifest_unknown(&"of this name"));
+    }
     let name = &place.name;
     let (digest, tagged) = match Reference::parse(reference) {
         Ok(Reference::Digest(digest)) => (digest, false),

@@ -30,7 +30,7 @@ pub(super) async fn list_referrers(
     if place.is_remote() {
         let (entries, lacking) = remote_entries(call, &place, &subject, last.as_ref(), &filters).await;
         let (entries, next) = cut(entries);
-        let mut response = respond(call, name, &subject, &filters, entries, next);
+        let mut response = respond(call, name, &subject, &filters, &entries, next);
         if lacking {
             let text = "199 - \"the upstream gave no answer; this list may lack something\"";
             response = response
@@ -68,7 +68,7 @@ pub(super) async fn list_referrers(
             break;
         }
     }
-    let response = respond(call, name, &subject, &filters, entries, next);
+    let response = respond(call, name, &subject, &filters, &entries, next);
     Ok(place.sign(call, response, None))
 }
 
@@ -127,7 +127,7 @@ fn respond(
     name: &Name,
     subject: &Digest,
     filters: &[&str],
-    entries: Vec<Value>,
+    entries: &[Value],
     next: Option<String>,
 ) -> Response {
     let index = json!({ "schemaVersion": 2, "mediaType": model::OCI_INDEX, "manifests": entries });

@@ -14,6 +14,7 @@ mod proxy;
 mod proxy_faults;
 mod proxy_lists;
 mod proxy_names;
+mod proxy_people;
 mod retention;
 mod sharing;
 mod uploads;

@@ -91,7 +91,7 @@ fn until_linked(inner: ByteStream, linked: Option<Flight<bool>>) -> ByteStream {
 
 /// Size of a blob, and who has it; `None` if no upstream has.
 async fn head(call: &Call<'_>, place: &Place, digest: &Digest) -> Result<Option<(u64, Arc<Upstream>)>> {
-    if call.is_absent(place, digest) {
+    if call.is_absent(place, digest, false) {
         return Ok(None);
     }
     let mut trouble = None;
@@ -102,7 +102,7 @@ async fn head(call: &Call<'_>, place: &Place, digest: &Digest) -> Result<Option<
             Err(error) => trouble = Some(error),
         }
     }
-    call.note_absent(place, digest, trouble)
+    call.note_absent(place, digest, false, trouble)
 }
 
 async fn size_at(
@@ -125,7 +125,7 @@ fn what(repository: &str, digest: &Digest) -> String {
 
 /// Has a blob fetched, unless somebody is at it; `None` if no upstream has it.
 pub(super) async fn take(call: &Call<'_>, place: &Place, digest: &Digest) -> Result<Option<Taken>> {
-    if call.is_absent(place, digest) {
+    if call.is_absent(place, digest, false) {
         return Ok(None);
     }
     let flight = call.oci.flights.blobs.join(&place.name, digest, || {
@@ -163,7 +163,7 @@ async fn take_now(desk: &Desk, place: &Place, digest: &Digest) -> Result<Option<
             Err(error) => trouble = Some(error),
         }
     }
-    call.note_absent(place, digest, trouble)
+    call.note_absent(place, digest, false, trouble)
 }
 
 async fn fetch(
@@ -176,7 +176,7 @@ async fn fetch(
 ) -> Result<Option<Taken>> {
     let call = &desk.call();
     let info = ObjectInfo::of(place.name.as_str()).digest(digest.to_string()).content_type(download::TYPE);
-    let file = File {
+    let wanted = File {
         request: Ask::get(target(upstream, repository, &format!("blobs/{digest}"))).scope(scope(repository)),
         key: keys::blob(digest)?,
         what: what(repository, digest),
@@ -185,10 +185,10 @@ async fn fetch(
         limit: call.oci.limits.artifact,
         info,
     };
-    let Some(fill) = call.cx.upstream.fetch(&call.cx.objects, upstream, &file).await? else {
+    let Some(fill) = call.cx.upstream.fetch(&call.cx.objects, upstream, &wanted).await? else {
         return Ok(None);
     };
-    tracing::info!(upstream = %upstream.id, "{} is being fetched", file.what);
+    tracing::info!(upstream = %upstream.id, "{} is being fetched", wanted.what);
     let linked = fill.is_kept().then(|| {
         call.oci.flights.links.join(&place.name, digest, || {
             let (desk, place, digest) = (desk.clone(), place.clone(), digest.clone());
@@ -220,7 +220,7 @@ async fn show(
     upstream: &Upstream,
     known: Instant,
 ) -> Result<bool> {
-    if !call.mark_cached(&place.name, &upstream.id).await? {
+    if !call.mark_cached(&place.name, upstream.folder()).await? {
         return Ok(false);
     }
     call.write_link(&place.name, digest, size).await?;

@@ -16,8 +16,11 @@ use super::manifests::Fetched;
 /// Something under way.
 pub(super) type Flight<T> = Shared<BoxFuture<'static, Result<T, Arc<Error>>>>;
 
-/// What is under way, by repository and digest.
-pub(super) struct Board<T>(Arc<Mutex<HashMap<(Name, Digest), Flight<T>>>>);
+/// By repository and digest.
+type Flying<T> = HashMap<(Name, Digest), Flight<T>>;
+
+/// What is under way.
+pub(super) struct Board<T>(Arc<Mutex<Flying<T>>>);
 
 impl<T> Default for Board<T> {
     fn default() -> Self {
@@ -68,7 +71,7 @@ impl<T: Clone + Send + Sync + 'static> Board<T> {
 
 /// Takes it off the board, however it ends.
 struct Leave<'a, T> {
-    board: &'a Mutex<HashMap<(Name, Digest), Flight<T>>>,
+    board: &'a Mutex<Flying<T>>,
     id: &'a (Name, Digest),
 }
 
@@ -81,11 +84,14 @@ impl<T> Drop for Leave<'_, T> {
 /// Which repositories are having a blob fetched. The bytes are fetched once for all of them, so who comes second has to be known to its upstream
 /// as one that has the blob.
 #[derive(Default)]
-pub(super) struct Seats(Arc<Mutex<HashMap<Digest, HashMap<Name, usize>>>>);
+pub(super) struct Seats(Arc<Mutex<Seated>>);
+
+/// By blob, how many of each repository's requests are at it.
+type Seated = HashMap<Digest, HashMap<Name, usize>>;
 
 /// That a repository is; until it is dropped.
 pub(super) struct Seat {
-    seats: Arc<Mutex<HashMap<Digest, HashMap<Name, usize>>>>,
+    seats: Arc<Mutex<Seated>>,
     name: Name,
     digest: Digest,
     /// Whether no other repository was.

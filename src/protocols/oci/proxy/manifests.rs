@@ -10,7 +10,7 @@ use super::super::name::Reference;
 use super::super::{Call, error, keys, read};
 use super::flights::Desk;
 use super::{MANIFESTS, Place, media_type_of, scope, tags, target, text_of};
-use crate::upstream::{Request as Ask, Upstream, Verdict};
+use crate::upstream::{Candidates, Request as Ask, Upstream, Verdict};
 
 /// A manifest, and who had it.
 #[derive(Clone)]
@@ -35,9 +35,12 @@ pub(in super::super) async fn get(
         return Err(error::manifest_unknown(&reference));
     };
     let (digest, tag) = (named.digest(), named.tag());
+    let place = &place.with_source(tag.map(|copy| &copy.upstream));
     let mut verdict = tag.map(|copy| (Arc::clone(&copy.upstream.id), copy.verdict));
     let stored = match call.manifest(&place.name, digest, tag.is_some()).await? {
-        Some(stored) => stored,
+        // Who has been told the tag is let in.
+        Some(stored) if tag.is_some() || place.opens(call, &format!("manifests/{digest}")).await? => stored,
+        Some(_) => return Err(error::manifest_unknown(&reference)),
         None if request.is_head() => {
             let facts = tag.and_then(|copy| copy.loaded.document.facts.clone());
             let found = match facts {
@@ -72,7 +75,7 @@ pub(in super::super) async fn get(
 
 /// Type and size of a manifest that is not here; `None` if no upstream has it.
 async fn head(call: &Call<'_>, place: &Place, digest: &Digest) -> Result<Option<(String, u64)>> {
-    if call.is_absent(place, digest) {
+    if call.is_absent(place, digest, true) {
         return Ok(None);
     }
     let mut trouble = None;
@@ -91,12 +94,12 @@ async fn head(call: &Call<'_>, place: &Place, digest: &Digest) -> Result<Option<
             Err(error) => trouble = Some(error),
         }
     }
-    call.note_absent(place, digest, trouble)
+    call.note_absent(place, digest, true, trouble)
 }
 
 /// Fetches a manifest that is not here, unless somebody is at it; `None` if no upstream has it.
 pub(super) async fn fetch(call: &Call<'_>, place: &Place, digest: &Digest) -> Result<Option<Fetched>> {
-    if call.is_absent(place, digest) {
+    if call.is_absent(place, digest, true) {
         return Ok(None);
     }
     let flight = call.oci.flights.manifests.join(&place.name, digest, || {
@@ -123,7 +126,7 @@ async fn fetch_now(call: &Call<'_>, place: &Place, digest: &Digest) -> Result<Op
         match check(bytes, media_type_of(&headers), digest).await {
             Ok((bytes, manifest)) => {
                 tracing::info!(upstream = %upstream.id, "{what} was fetched");
-                let stored = Stored::cached(bytes, &manifest, &upstream.id);
+                let stored = Stored::cached(bytes, &manifest, upstream.folder());
                 return keep(call, place, digest, stored, upstream).await;
             }
             Err(error) => {
@@ -132,7 +135,7 @@ async fn fetch_now(call: &Call<'_>, place: &Place, digest: &Digest) -> Result<Op
             }
         }
     }
-    call.note_absent(place, digest, trouble)
+    call.note_absent(place, digest, true, trouble)
 }
 
 /// That it is what its digest says, and a manifest that can be read in one way only.
@@ -164,12 +167,12 @@ async fn keep(
 ) -> Result<Option<Fetched>> {
     let stored = Arc::new(stored);
     if upstream.keeps() {
-        if !call.mark_cached(&place.name, &upstream.id).await? {
+        if !call.mark_cached(&place.name, upstream.folder()).await? {
             return Ok(None);
         }
         let text = digest.to_string();
         let info = manifests::info(&place.name, &text, digest).content_type(stored.media_type.as_ref());
-        let options = manifests::cached_options(&stored.media_type, &upstream.id);
+        let options = manifests::cached_options(&stored.media_type, upstream.folder());
         call.cx
             .objects
             .put(&keys::manifest(&place.name, digest)?, stored.bytes.clone(), options, &info)
@@ -182,12 +185,12 @@ async fn keep(
 
 impl Call<'_> {
     /// Whether all upstreams have said a moment ago that they do not have it.
-    pub(super) fn is_absent(&self, place: &Place, digest: &Digest) -> bool {
-        let Some(said) = self.oci.known.absent.get(&(place.name.clone(), digest.clone())) else {
+    pub(super) fn is_absent(&self, place: &Place, digest: &Digest, manifest: bool) -> bool {
+        let Some(said) = self.oci.known.absent.get(&(place.name.clone(), digest.clone(), manifest)) else {
             return false;
         };
         let age = self.cx.clock.now().since(said);
-        place.candidates.iter().flat_map(|list| list.iter()).all(|upstream| age < upstream.negative_ttl())
+        place.candidates.iter().flat_map(Candidates::iter).all(|upstream| age < upstream.negative_ttl())
     }
 
     /// None of them has it; unless one of them could not say, for which nothing is noted.
@@ -195,12 +198,13 @@ impl Call<'_> {
         &self,
         place: &Place,
         digest: &Digest,
+        manifest: bool,
         trouble: Option<Error>,
     ) -> Result<Option<T>> {
         if let Some(trouble) = trouble {
             return Err(trouble);
         }
-        self.oci.known.absent.insert((place.name.clone(), digest.clone()), self.cx.clock.now());
+        self.oci.known.absent.insert((place.name.clone(), digest.clone(), manifest), self.cx.clock.now());
         Ok(None)
     }
 }

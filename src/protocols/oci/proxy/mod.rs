@@ -27,14 +27,20 @@ pub(super) use referrers::list as list_referrers;
 pub(super) use tags::list as list_tags;
 pub(super) use upkeep::{purge, warm};
 
+use std::time::Duration;
+
 use http::HeaderName;
 
 use super::super::prelude::*;
 use super::links::Origin;
 use super::name::{Name, Reference};
 use super::{Call, error};
-use crate::upstream::{Candidates, Upstream, Verdict};
+use crate::upstream::{self, Candidates, Request as Ask, Upstream, Verdict};
 
+/// How long an upstream's word holds that somebody may read a repository.
+const OPENED: Duration = Duration::from_mins(5);
+/// How long it is believed that a name is not ours by which an upstream's is meant.
+const OTHERS: Duration = Duration::from_secs(5);
 /// Docker Hub, which has `library/` in front of names without a slash.
 const HUB: (&str, &str) = ("registry-1.docker.io", "docker.io");
 const LIBRARY: &str = "library/";
@@ -50,7 +56,7 @@ pub(super) struct Place {
     pub(super) name: Name,
     /// Who may be asked for what is not here. Never of one that is owned.
     candidates: Option<Candidates>,
-    /// The upstream that filled it.
+    /// Folder of the upstream that filled it.
     source: Option<Arc<str>>,
     /// What the client called the upstream.
     namespace: Option<String>,
@@ -67,10 +73,11 @@ impl Place {
         let namespace = request.query.get("ns").filter(|ns| !ns.is_empty() && call.cx.upstream.is_used());
         let Some(namespace) = namespace else {
             call.authorize(name, Action::Pull).await?;
-            return Self::of(call, name.clone(), kind).await;
+            let place = Self::of(call, name.clone(), kind).await?;
+            return place.check_policy().map(|()| place);
         };
         // Whoever may not read it must not learn that it is there.
-        if call.may_pull(name).await? && is_owned(call, name, &call.origin(name).await?).await? {
+        if call.may_pull(name).await? && is_ours(call, name).await? {
             return Ok(Self { name: name.clone(), candidates: None, source: None, namespace: None });
         }
         let Some(within) = Name::parse(&format!("{}/{name}", component(namespace))) else {
@@ -81,9 +88,10 @@ impl Place {
         let place = Self::of(call, within, kind).await?;
         let known = place.candidates.as_ref().is_some_and(|candidates| candidates.within);
         // What is nobody's is not here, and the client goes on to where it would have gone without us.
-        if !known && !is_owned(call, &place.name, &call.origin(&place.name).await?).await? {
+        if !known && !is_ours(call, &place.name).await? {
             return Err(error::name_unknown(name));
         }
+        place.check_policy()?;
         Ok(Self { namespace: Some(namespace.to_owned()), ..place })
     }
 
@@ -110,6 +118,59 @@ impl Place {
         }
         place.candidates = found;
         Ok(place)
+    }
+
+    /// The same, asking this upstream first: it knows the tag.
+    fn with_source(&self, upstream: Option<&Arc<Upstream>>) -> Self {
+        let source = upstream.map(|upstream| upstream.folder().into()).or_else(|| self.source.clone());
+        Self { source, ..self.clone() }
+    }
+
+    /// Goes on only if policy lets the name through, whether anything of it is here or not: it may have been blocked since.
+    fn check_policy(&self) -> Result<()> {
+        let Some(candidates) = &self.candidates else { return Ok(()) };
+        let source = candidates.iter().find(|upstream| Some(upstream.folder()) == self.source.as_deref());
+        if let Some(source) = source {
+            return candidates.check_policy(source);
+        }
+        let mut blocked = Ok(());
+        for upstream in candidates.iter() {
+            blocked = candidates.check_policy(upstream);
+            if blocked.is_ok() {
+                break;
+            }
+        }
+        blocked
+    }
+
+    /// Whether what is here may be shown. What came with credentials that may be one user's is shown to others only if the upstream, asked with theirs
+    /// for the same thing, has it for them too; that holds for the repository, and for a while.
+    pub(super) async fn opens(&self, call: &Call<'_>, rest: &str) -> Result<bool> {
+        let Some(source) = self.source.as_deref().filter(|source| upstream::is_personal(source)) else {
+            return Ok(true);
+        };
+        let Some(candidates) = &self.candidates else { return Ok(false) };
+        if candidates.iter().any(|upstream| upstream.folder() == source) {
+            return Ok(true);
+        }
+        let (mut trouble, now) = (None, call.cx.clock.now());
+        for (upstream, repository) in self.by_digest(&mut trouble) {
+            let id = (upstream.folder().to_owned(), self.name.clone());
+            if call.oci.known.opened.get(&id).is_some_and(|said| now.since(said) < OPENED) {
+                return Ok(true);
+            }
+            let ask =
+                Ask::head(target(&upstream, &repository, rest)).accept(MANIFESTS).scope(scope(&repository));
+            match call.cx.upstream.head(&upstream, &ask, rest).await {
+                Ok(Some(_)) => {
+                    call.oci.known.opened.insert(id, now);
+                    return Ok(true);
+                }
+                Ok(None) => {}
+                Err(error) => trouble = Some(error),
+            }
+        }
+        trouble.map_or(Ok(false), Err)
     }
 
     /// Whether somebody elsewhere may have what is not here.
@@ -147,7 +208,8 @@ impl Place {
         if let Some(namespace) = &self.namespace {
             response = response.header(NAMESPACE, namespace);
         }
-        let verdict = verdict.or(self.source.as_deref().map(|id| (id, Verdict::Hit)));
+        let verdict =
+            verdict.or(self.source.as_deref().map(|source| (upstream::id_of(source), Verdict::Hit)));
         match verdict.filter(|_| call.oci.config.feature("cacheStatus", false)) {
             Some((id, verdict)) => response.header(STATUS, verdict.header(&id)),
             None => response,
@@ -163,6 +225,20 @@ async fn is_owned(call: &Call<'_>, name: &Name, origin: &Origin) -> Result<bool>
         // Another program's repository may have tags alone.
         Origin::Absent => call.tags(name).await?.is_some_and(|tags| tags.document.names().next().is_some()),
     })
+}
+
+/// The same for a name by which something of an upstream's is meant if it is not ours: that it is not is remembered for a moment, since a warm pull
+/// should cost no look for what it is not after.
+async fn is_ours(call: &Call<'_>, name: &Name) -> Result<bool> {
+    let (others, now) = (&call.oci.known.others, call.cx.clock.now());
+    if others.get(name).is_some_and(|seen| now.since(seen) < OTHERS) {
+        return Ok(false);
+    }
+    let ours = is_owned(call, name, &call.origin(name).await?).await?;
+    if !ours {
+        others.insert(name.clone(), now);
+    }
+    Ok(ours)
 }
 
 /// Refuses a push into what is cached, before anything of it is taken in. What races with this is found when the push makes its repository known.

@@ -68,7 +68,7 @@ struct Index {
 #[async_trait]
 impl Gather for ReferrerGather {
     async fn gather(&self, upstream: &Upstream, _known: Option<&str>) -> Result<Option<Gathered>> {
-        let found = match self.from_list(upstream).await? {
+        let found = match self.listed(upstream).await? {
             Some(found) => found,
             None => self
                 .page(upstream, &format!("manifests/{}", fallback_tag(&self.subject)))
@@ -88,7 +88,7 @@ impl Gather for ReferrerGather {
 
 impl ReferrerGather {
     /// `None` if the upstream has no such list.
-    async fn from_list(&self, upstream: &Upstream) -> Result<Option<BTreeMap<String, Value>>> {
+    async fn listed(&self, upstream: &Upstream) -> Result<Option<BTreeMap<String, Value>>> {
         let mut found = BTreeMap::new();
         let mut rest = format!("referrers/{}", self.subject);
         for page in 0..MAX_PAGES {

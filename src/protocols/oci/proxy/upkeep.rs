@@ -41,10 +41,8 @@ pub(in super::super) async fn purge(call: &Call<'_>, name: Option<&str>) -> Resu
                 removed += purge_one(call, &name).await?;
             }
         }
-        match page.next {
-            Some(next) => after = Some(next),
-            None => break,
-        }
+        let Some(next) = page.next else { break };
+        after = Some(next);
     }
     Ok(removed + call.cx.upstream.purge_all(&call.cx.objects).await?)
 }
@@ -68,10 +66,8 @@ async fn purge_one(call: &Call<'_>, name: &Name) -> Result<u64> {
             call.oci.known.manifests.invalidate(&(name.clone(), digest));
             removed += 1;
         }
-        match next {
-            Some(next) => after = Some(next),
-            None => break,
-        }
+        let Some(next) = next else { break };
+        after = Some(next);
     }
     if matches!(call.origin(name).await?, Origin::Cached(_)) {
         call.cx.objects.delete(&keys::repository(name)?, &ObjectInfo::default()).await?;
@@ -84,12 +80,11 @@ async fn purge_one(call: &Call<'_>, name: &Name) -> Result<u64> {
 
 /// Fetches `name`, `name:tag` or `name@digest`: the manifest, those that it lists, and their blobs.
 pub(in super::super) async fn warm(call: &Call<'_>, text: &str) -> Result<u64> {
-    let (name, reference) = match text.split_once('@') {
-        Some((name, digest)) => (name, Reference::Digest(name::digest(digest)?)),
-        None => {
-            let (name, tag) = text.rsplit_once(':').unwrap_or((text, LATEST));
-            (name, Reference::parse(tag)?)
-        }
+    let (name, reference) = if let Some((name, digest)) = text.split_once('@') {
+        (name, Reference::Digest(name::digest(digest)?))
+    } else {
+        let (name, tag) = text.rsplit_once(':').unwrap_or((text, LATEST));
+        (name, Reference::parse(tag)?)
     };
     let name = parse(name)?;
     let place = Place::of(call, name.clone(), "manifest").await?;
@@ -98,19 +93,19 @@ pub(in super::super) async fn warm(call: &Call<'_>, text: &str) -> Result<u64> {
     }
     let named = tags::resolve(call, &place, &reference).await?;
     let named = named.ok_or_else(|| error::manifest_unknown(&reference))?;
+    let place = place.with_source(named.tag().map(|copy| &copy.upstream));
     let (mut fetched, mut seen, mut next) = (0, HashSet::new(), vec![named.digest().clone()]);
     let mut wanted = HashSet::new();
     while let Some(digest) = next.pop() {
         if seen.len() >= MAX_MANIFESTS || !seen.insert(digest.clone()) {
             continue;
         }
-        let stored = match call.manifest(&name, &digest, false).await? {
-            Some(stored) => stored,
-            None => {
-                let found = manifests::fetch(call, &place, &digest).await?;
-                fetched += 1;
-                found.ok_or_else(|| error::manifest_unknown(&digest))?.stored
-            }
+        let stored = if let Some(stored) = call.manifest(&name, &digest, false).await? {
+            stored
+        } else {
+            let found = manifests::fetch(call, &place, &digest).await?;
+            fetched += 1;
+            found.ok_or_else(|| error::manifest_unknown(&digest))?.stored
         };
         let Some(manifest) = Manifest::parse_stored(&stored.bytes) else { continue };
         next.extend(manifest.children.into_iter().map(|child| child.digest));

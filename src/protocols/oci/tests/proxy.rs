@@ -65,7 +65,7 @@ pub(super) fn strict() -> Value {
     json!({ "cache": { "staleWhileRevalidate": false } })
 }
 
-const TTL: Duration = Duration::from_secs(300);
+const TTL: Duration = Duration::from_mins(5);
 
 pub(super) async fn pull(registry: &TestRegistry, name: &str, tag: &str, image: &Image) {
     let manifest = registry.send(get(&format!("/v2/{name}/manifests/{tag}"))).await;
@@ -123,6 +123,16 @@ async fn a_warm_pull_costs_what_one_of_our_own_costs() {
     assert_eq!(registry.store.requests() - before, 0, "manifest and tag are in memory");
     assert_eq!(registry.send(get(&image.blob("team/app"))).await.status, 200);
     assert_eq!(registry.store.requests() - before, 1, "the blob itself");
+    // The same by containerd's way.
+    let asked = |path: &str| get(path).query(&format!("ns={}", fake.url.trim_start_matches("http://")));
+    for round in 0..2 {
+        let before = registry.store.requests();
+        assert_eq!(registry.send(asked("/v2/team/app/manifests/v1")).await.status, 200);
+        assert_eq!(registry.send(asked(&image.blob("team/app"))).await.bytes().as_ref(), image.layer);
+        if round > 0 {
+            assert_eq!(registry.store.requests() - before, 1, "the blob itself");
+        }
+    }
 }
 
 #[tokio::test]

@@ -217,3 +217,12 @@ async fn a_lost_marker_does_not_make_a_cache_ours() {
     );
     assert_eq!(push.await.status, 405);
 }
+
+#[tokio::test]
+async fn what_no_blob_is_may_be_a_manifest() {
+    let fake = FakeUpstream::start().await;
+    let image = offer(&fake, "team/app", "v1", b"layer");
+    let registry = mirror(&fake).await;
+    assert_eq!(registry.send(head(&format!("/v2/team/app/blobs/{}", image.digest))).await.status, 404);
+    assert_eq!(registry.send(get(&image.by_digest("team/app"))).await.status, 200);
+}

@@ -215,6 +215,15 @@ async fn rules_and_policies_know_every_form_of_a_name() {
     let answer = registry.send(get("/v2/evil/manifests/1")).await;
     assert!(answer.text().contains("steals tokens"), "{}", answer.text());
     assert_eq!(fake.count(), from, "nobody was asked");
+    // What was pulled before it was blocked is blocked too.
+    let late = json!([{
+        "id": "fake", "url": fake.url, "namespace": "docker.io", "policy": { "block": [{ "name": "nginx" }] },
+    }]);
+    let config = json!({ "upstreams": { "oci": fake.config_with(json!({ "upstreams": late })) } });
+    let other = registry.another(config, None).await;
+    for path in [nginx.by_digest("nginx"), nginx.blob("nginx"), "/v2/nginx/tags/list".to_owned()] {
+        assert_eq!(other.send(get(&path)).await.status, 403, "{path}");
+    }
 }
 
 #[tokio::test]
@@ -242,7 +251,7 @@ async fn upstreams_are_asked_in_their_order() {
     let mine = offer(&first, "team/mine", "v1", b"mine");
     pull(&registry, "team/mine", "v1", &mine).await;
     first.on("/v2/team/mine/manifests/v1", Reply::new(500, ""));
-    registry.clock.advance(std::time::Duration::from_secs(300));
+    registry.clock.advance(std::time::Duration::from_mins(5));
     let answer = registry.send(get("/v2/team/mine/manifests/v1")).await;
     assert_eq!((answer.status, answer.text()), (200, mine.manifest.clone()), "not {}", evil.digest);
 }
