@@ -6,10 +6,10 @@ use tokio::time::Instant;
 
 use super::super::super::prelude::*;
 use super::super::{Call, download, error, keys};
-use super::flights::{Desk, Flight, Seat};
+use super::flights::{Desk, Seat};
 use super::{Place, scope, target, text_of};
 use crate::core::body::ByteStream;
-use crate::upstream::{File, Fill, Request as Ask, Upstream, Verdict};
+use crate::upstream::{File, Fill, Flight, Request as Ask, Upstream, Verdict};
 
 /// What becomes of a blob that the repository could not see.
 #[derive(Clone)]
@@ -128,7 +128,7 @@ pub(super) async fn take(call: &Call<'_>, place: &Place, digest: &Digest) -> Res
     if call.is_absent(place, digest, false) {
         return Ok(None);
     }
-    let flight = call.oci.flights.blobs.join(&place.name, digest, || {
+    let flight = call.oci.flights.blobs.join(&(place.name.clone(), digest.clone()), || {
         let (desk, place, digest) = (Desk::of(call), place.clone(), digest.clone());
         async move { take_now(&desk, &place, &digest).await }.boxed()
     });
@@ -190,7 +190,7 @@ async fn fetch(
     };
     tracing::info!(upstream = %upstream.id, "{} is being fetched", wanted.what);
     let linked = fill.is_kept().then(|| {
-        call.oci.flights.links.join(&place.name, digest, || {
+        call.oci.flights.links.join(&(place.name.clone(), digest.clone()), || {
             let (desk, place, digest) = (desk.clone(), place.clone(), digest.clone());
             let (fill, upstream) = (Arc::clone(&fill), Arc::clone(upstream));
             async move {

@@ -2,10 +2,7 @@
 
 use std::collections::HashMap;
 
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
-use tracing::Instrument;
 
 use super::super::super::prelude::*;
 use super::super::name::Name;
@@ -13,20 +10,8 @@ use super::super::{Call, Oci};
 use super::blobs::Taken;
 use super::manifests::Fetched;
 
-/// Something under way.
-pub(super) type Flight<T> = Shared<BoxFuture<'static, Result<T, Arc<Error>>>>;
-
 /// By repository and digest.
-type Flying<T> = HashMap<(Name, Digest), Flight<T>>;
-
-/// What is under way.
-pub(super) struct Board<T>(Arc<Mutex<Flying<T>>>);
-
-impl<T> Default for Board<T> {
-    fn default() -> Self {
-        Self(Arc::default())
-    }
-}
+type Board<T> = crate::upstream::Flights<(Name, Digest), T>;
 
 /// Everything that this process is fetching.
 #[derive(Default)]
@@ -36,49 +21,6 @@ pub(in super::super) struct Flights {
     /// Blobs that become visible once they are stored.
     pub(super) links: Board<bool>,
     pub(super) seats: Seats,
-}
-
-impl<T: Clone + Send + Sync + 'static> Board<T> {
-    /// Joins who is at it, or begins.
-    pub(super) fn join(
-        &self,
-        name: &Name,
-        digest: &Digest,
-        work: impl FnOnce() -> BoxFuture<'static, Result<T>>,
-    ) -> Flight<T> {
-        let id = (name.clone(), digest.clone());
-        let mut board = self.0.lock();
-        if let Some(flight) = board.get(&id) {
-            return flight.clone();
-        }
-        let (work, shared, own) = (work(), Arc::clone(&self.0), id.clone());
-        let task = tokio::spawn(
-            async move {
-                let _leave = Leave { board: &shared, id: &own };
-                work.await.map_err(Arc::new)
-            }
-            .in_current_span(),
-        );
-        let flight = async move {
-            let broke = |error| Error::internal("fetching from an upstream broke off").with_source(error);
-            task.await.unwrap_or_else(|error| Err(Arc::new(broke(error))))
-        };
-        let flight = flight.boxed().shared();
-        board.insert(id, flight.clone());
-        flight
-    }
-}
-
-/// Takes it off the board, however it ends.
-struct Leave<'a, T> {
-    board: &'a Mutex<Flying<T>>,
-    id: &'a (Name, Digest),
-}
-
-impl<T> Drop for Leave<'_, T> {
-    fn drop(&mut self) {
-        self.board.lock().remove(self.id);
-    }
 }
 
 /// Which repositories are having a blob fetched. The bytes are fetched once for all of them, so who comes second has to be known to its upstream

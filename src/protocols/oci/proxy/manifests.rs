@@ -102,7 +102,7 @@ pub(super) async fn fetch(call: &Call<'_>, place: &Place, digest: &Digest) -> Re
     if call.is_absent(place, digest, true) {
         return Ok(None);
     }
-    let flight = call.oci.flights.manifests.join(&place.name, digest, || {
+    let flight = call.oci.flights.manifests.join(&(place.name.clone(), digest.clone()), || {
         let (desk, place, digest) = (Desk::of(call), place.clone(), digest.clone());
         async move { fetch_now(&desk.call(), &place, &digest).await }.boxed()
     });
