@@ -5,6 +5,7 @@
 //! goes to the log and to nowhere else.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
@@ -110,6 +111,11 @@ struct Inner {
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
+/// An error as the cause of its copies.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Repeated(#[source] Arc<Error>);
+
 impl Error {
     /// An error of `kind` with a message for people.
     pub fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
@@ -181,6 +187,20 @@ impl Error {
     /// 503 with `Retry-After: 1`.
     pub fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Kind::Unavailable, message).with_header(http::header::RETRY_AFTER, "1")
+    }
+
+    /// The same error once more, for each of several who wait for one outcome.
+    #[must_use]
+    pub fn repeat(this: &Arc<Self>) -> Self {
+        let Inner { kind, code, message, detail, headers, .. } = &*this.0;
+        Self(Box::new(Inner {
+            kind: *kind,
+            code: *code,
+            message: message.clone(),
+            detail: detail.clone(),
+            headers: headers.clone(),
+            source: Some(Box::new(Repeated(Arc::clone(this)))),
+        }))
     }
 
     /// Its kind.

@@ -85,23 +85,3 @@ impl From<StoreError> for Error {
         }
     }
 }
-
-/// The same error once more, for each of several who wait for one outcome.
-pub(super) fn repeat(error: &std::sync::Arc<Error>) -> Error {
-    let mut copy = Error::new(error.kind(), error.message().to_owned());
-    if let Some(code) = error.code() {
-        copy = copy.with_code(code);
-    }
-    if let Some(detail) = error.detail() {
-        copy = copy.with_detail(detail.clone());
-    }
-    for (name, value) in error.headers() {
-        copy = copy.with_header(name.clone(), value.to_str().unwrap_or_default());
-    }
-    copy.with_source(Shared(std::sync::Arc::clone(error)))
-}
-
-/// An error as the cause of its copies.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Shared(#[source] std::sync::Arc<Error>);

@@ -65,7 +65,11 @@ const BELONGS: &[(&str, &[&str], &str)] = &[
     ("napi_build", &[], "only build.rs needs it"),
     ("hyper", &["http", "upstream"], "only the listener serves HTTP, and only `upstream` asks others"),
     ("hyper_rustls", &["upstream"], "only `upstream` asks others"),
-    ("hyper_util", &["http", "upstream"], "only the listener serves HTTP, and only `upstream` asks others"),
+    (
+        "hyper_util",
+        &["http", "upstream", "storage/s3/error"],
+        "only the listener serves HTTP, only `upstream` asks others, and the SDK's errors are its errors",
+    ),
     ("tokio_rustls", &["http"], "only the listener speaks TLS itself"),
     ("rustls", &["http", "storage/s3"], "only the listener and the S3 client speak TLS themselves"),
     ("tokio::net", &["http"], "sockets belong to the listener"),

@@ -36,7 +36,8 @@ pub(super) struct Known {
     /// By subject, the index under its fallback tag that was taken over.
     pub(super) fallbacks: Cache<(Name, Digest), Digest>,
     links: Cache<(Name, Digest), (Link, Timestamp)>,
-    repositories: Cache<Name, ()>,
+    /// Repositories that are there. Those who create one at the same time share one creation.
+    repositories: moka::future::Cache<Name, ()>,
 }
 
 impl Known {
@@ -48,13 +49,16 @@ impl Known {
             counts: Cache::new(20_000),
             fallbacks: Cache::new(20_000),
             links: Cache::new(200_000),
-            repositories: Cache::builder().max_capacity(100_000).time_to_live(REPOSITORY_BELIEVED).build(),
+            repositories: moka::future::Cache::builder()
+                .max_capacity(100_000)
+                .time_to_live(REPOSITORY_BELIEVED)
+                .build(),
         }
     }
 
     /// A repository is there no more.
-    pub(super) fn forget_repository(&self, name: &Name) {
-        self.repositories.invalidate(name);
+    pub(super) async fn forget_repository(&self, name: &Name) {
+        self.repositories.invalidate(name).await;
     }
 }
 
@@ -188,8 +192,16 @@ impl Call<'_> {
         Ok(self.repository(name).await? != Repository::Absent)
     }
 
-    /// Makes the repository known, before the first thing in it.
+    /// Makes the repository known, before the first thing in it. The first pushes often come at once, a client's layers side by side:
+    /// one of them looks and creates for all. One that leaves midway hands over to the next; a failure is everybody's and is not kept.
     pub(super) async fn create_repository(&self, name: &Name) -> Result<()> {
+        let known = &self.oci.known.repositories;
+        let created = known.try_get_with_by_ref(name, self.recreate_repository(name)).await;
+        created.map_err(|error| Error::repeat(&error))
+    }
+
+    /// The same for who has just removed it, and must not be told what somebody saw before that.
+    pub(super) async fn recreate_repository(&self, name: &Name) -> Result<()> {
         if self.repository(name).await? == Repository::Absent {
             self.mark(name).await?;
         }
@@ -199,7 +211,7 @@ impl Call<'_> {
     async fn mark(&self, name: &Name) -> Result<()> {
         let created = self.cx.clock.now().rfc3339();
         self.put_own(&keys::repository(name)?, &json!({ "created": created })).await?;
-        self.oci.known.repositories.insert(name.clone(), ());
+        self.oci.known.repositories.insert(name.clone(), ()).await;
         inventory::record(self.cx, name, "create", &[]).await;
         Ok(())
     }
@@ -209,7 +221,7 @@ impl Call<'_> {
             return Ok(Repository::Present);
         }
         if self.cx.objects.stat(&keys::repository(name)?).await?.is_some() {
-            self.oci.known.repositories.insert(name.clone(), ());
+            self.oci.known.repositories.insert(name.clone(), ()).await;
             return Ok(Repository::Present);
         }
         if !self.adopt(name).await? {
