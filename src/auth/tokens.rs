@@ -153,10 +153,7 @@ impl Tokens {
         let load = async { Ok::<_, Error>(self.backend.find_token(hash).await?.map(Arc::new)) };
         match &self.found {
             None => load.await,
-            Some(cache) => cache
-                .try_get_with_by_ref(hash, load)
-                .await
-                .map_err(|error| Error::new(error.kind(), error.message().to_owned()).with_source(error)),
+            Some(cache) => cache.try_get_with_by_ref(hash, load).await.map_err(|error| Error::repeat(&error)),
         }
     }
 

@@ -5,6 +5,7 @@
 //! goes to the log and to nowhere else.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
@@ -110,6 +111,11 @@ struct Inner {
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
+/// An error as the cause of its copies.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Repeated(#[source] Arc<Error>);
+
 impl Error {
     /// An error of `kind` with a message for people.
     pub fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
@@ -183,6 +189,12 @@ impl Error {
         Self::new(Kind::Unavailable, message).with_header(http::header::RETRY_AFTER, "1")
     }
 
+    /// The same error once more, for each of several who wait for one outcome.
+    #[must_use]
+    pub fn repeat(this: &Arc<Self>) -> Self {
+        this.echo().with_source(Repeated(Arc::clone(this)))
+    }
+
     /// Its kind.
     pub fn kind(&self) -> Kind {
         self.0.kind
@@ -222,7 +234,7 @@ impl Error {
         &self.0.headers
     }
 
-    /// The same error for another of those who wait for one outcome; its causes stay with the first.
+    /// The same error without its causes, for who is told of it later.
     #[must_use]
     pub fn echo(&self) -> Self {
         Self(Box::new(Inner {

@@ -10,7 +10,6 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::document::{Document, Loaded};
-use super::error::repeat;
 use super::store::{CasLevel, Condition, ObjectMeta, PutOptions};
 use super::{Key, Storage, StoreError};
 use crate::core::error::{Error, Kind, Result};
@@ -205,7 +204,7 @@ impl Storage {
 fn fail<D>(refused: Refused<D>) {
     let error = Arc::new(refused.error);
     for change in refused.batch {
-        change.fail(repeat(&error));
+        change.fail(Error::repeat(&error));
     }
 }
 

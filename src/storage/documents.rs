@@ -17,7 +17,6 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::document::{Document, Loaded};
-use super::error::repeat;
 use super::store::{CasLevel, GetOptions, ObjectMeta};
 use super::{Found, Key, Storage, StoreError};
 use crate::core::error::{Error, Result};
@@ -189,7 +188,7 @@ struct Waiting<'a, D: Document> {
 impl<D: Document> Waiting<'_, D> {
     async fn share(self) -> Result<Option<Arc<Loaded<D>>>> {
         match self.load.clone() {
-            Some(load) => load.await.map_err(|error| repeat(&error)),
+            Some(load) => load.await.map_err(|error| Error::repeat(&error)),
             None => Err(Error::internal("a load was asked for after its end")),
         }
     }

@@ -85,13 +85,3 @@ impl From<StoreError> for Error {
         }
     }
 }
-
-/// The same error once more, for each of several who wait for one outcome.
-pub(super) fn repeat(error: &std::sync::Arc<Error>) -> Error {
-    error.echo().with_source(Shared(std::sync::Arc::clone(error)))
-}
-
-/// An error as the cause of its copies.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Shared(#[source] std::sync::Arc<Error>);

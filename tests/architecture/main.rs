@@ -64,7 +64,11 @@ const BELONGS: &[(&str, &[&str], &str)] = &[
     ("napi_derive", &["node"], "only the binding knows Node"),
     ("napi_build", &[], "only build.rs needs it"),
     ("hyper", &["http"], "only the listener serves HTTP"),
-    ("hyper_util", &["http"], "only the listener serves HTTP"),
+    (
+        "hyper_util",
+        &["http", "storage/s3/error"],
+        "only the listener serves HTTP, and the SDK's errors are its errors",
+    ),
     ("reqwest", &["upstream"], "only `upstream` asks others"),
     ("http_auth", &["upstream"], "only `upstream` is challenged by others"),
     ("psl", &["upstream"], "only `upstream` asks whose domain a host is in"),

@@ -37,8 +37,8 @@ pub(super) struct Known {
     /// By subject, the index under its fallback tag that was taken over.
     pub(super) fallbacks: Cache<(Name, Digest), Digest>,
     links: Cache<(Name, Digest), (Link, Timestamp)>,
-    /// Those that are ours: what was, stays.
-    repositories: Cache<Name, ()>,
+    /// Those that are ours: what was, stays. Those who create one at the same time share one creation.
+    repositories: moka::future::Cache<Name, ()>,
     /// Those that are filled from upstreams, as far as this process knows.
     filled: Cache<Name, ()>,
     /// Those that were not ours when this process last looked, for who asks for something else by the same name.
@@ -58,7 +58,10 @@ impl Known {
             counts: Cache::new(20_000),
             fallbacks: Cache::new(20_000),
             links: Cache::new(200_000),
-            repositories: Cache::builder().max_capacity(100_000).time_to_live(REPOSITORY_BELIEVED).build(),
+            repositories: moka::future::Cache::builder()
+                .max_capacity(100_000)
+                .time_to_live(REPOSITORY_BELIEVED)
+                .build(),
             filled: Cache::new(100_000),
             others: Cache::new(20_000),
             absent: Cache::new(50_000),
@@ -67,8 +70,8 @@ impl Known {
     }
 
     /// A repository is there no more.
-    pub(super) fn forget_repository(&self, name: &Name) {
-        self.repositories.invalidate(name);
+    pub(super) async fn forget_repository(&self, name: &Name) {
+        self.repositories.invalidate(name).await;
     }
 }
 
@@ -242,8 +245,16 @@ impl Call<'_> {
         self.repository(name).await.map(|repository| repository.origin)
     }
 
-    /// Makes the repository known, before the first thing in it.
+    /// Makes the repository known, before the first thing in it. The first pushes often come at once, a client's layers side by side:
+    /// one of them looks and creates for all. One that leaves midway hands over to the next; a failure is everybody's and is not kept.
     pub(super) async fn create_repository(&self, name: &Name) -> Result<()> {
+        let known = &self.oci.known.repositories;
+        let created = known.try_get_with_by_ref(name, self.recreate_repository(name)).await;
+        created.map_err(|error| Error::repeat(&error))
+    }
+
+    /// The same for who has just removed it, and must not be told what somebody saw before that.
+    pub(super) async fn recreate_repository(&self, name: &Name) -> Result<()> {
         match self.origin(name).await? {
             Origin::Absent => self.mark(name).await,
             Origin::Owned => Ok(()),
@@ -254,7 +265,7 @@ impl Call<'_> {
     async fn mark(&self, name: &Name) -> Result<()> {
         let created = self.cx.clock.now().rfc3339();
         self.put_own(&keys::repository(name)?, &json!({ "created": created })).await?;
-        self.remember_owned(name);
+        self.remember_owned(name).await;
         inventory::record(self.cx, name, "create", &[]).await;
         Ok(())
     }
@@ -287,8 +298,8 @@ impl Call<'_> {
         Ok(written)
     }
 
-    fn remember_owned(&self, name: &Name) {
-        self.oci.known.repositories.insert(name.clone(), ());
+    async fn remember_owned(&self, name: &Name) {
+        self.oci.known.repositories.insert(name.clone(), ()).await;
         self.oci.known.others.invalidate(name);
     }
 
@@ -302,7 +313,7 @@ impl Call<'_> {
                 None => Origin::Owned,
             };
             if origin == Origin::Owned {
-                self.remember_owned(name);
+                self.remember_owned(name).await;
             } else {
                 self.oci.known.filled.insert(name.clone(), ());
             }

@@ -16,6 +16,9 @@ use crate::core::id;
 use crate::core::time::{Clock, Timestamp};
 use crate::storage::{Writer, WriterState};
 
+/// How often a session is tried to be opened: a client gives up a whole push over it.
+const OPENINGS: usize = 3;
+
 /// A session at rest.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -83,13 +86,22 @@ impl Held {
             sha512,
             ..Session::default()
         };
-        let held = Self::of(call, id::uuid(), session);
+        let mut held = Self::of(call, id::uuid(), session);
+        for _ in 1..OPENINGS {
+            match held.create().await {
+                // Whether it was written nobody knows, and nobody has heard its name: take another one. Maintenance removes what is left over.
+                Err(error) if error.kind() == Kind::Unavailable => held.id = id::uuid(),
+                created => return created.map(|()| held),
+            }
+        }
+        held.create().await.map(|()| held)
+    }
+
+    async fn create(&self) -> Result<()> {
         let options =
             PutOptions { condition: Condition::Absent, content_type: None, ..PutOptions::default() };
-        held.objects
-            .put(&held.key()?, Document::serialize(&held.session)?, options, &ObjectInfo::default())
-            .await?;
-        Ok(held)
+        let bytes = Document::serialize(&self.session)?;
+        self.objects.put(&self.key()?, bytes, options, &ObjectInfo::default()).await.map(|_| ())
     }
 
     /// Finds a session of this repository and this caller. Any other is answered like one that never was.

@@ -21,7 +21,7 @@ use crate::storage::{
 };
 
 /// Requests at the same time, of one process to one bucket.
-const REQUESTS: usize = 256;
+pub(super) const REQUESTS: usize = 256;
 /// Of these, how many may carry large bodies.
 const BULK_REQUESTS: usize = 128;
 /// Size of the parts of an upload. All equal but the last, as Cloudflare demands it; small enough to be kept for a retry.

@@ -13,7 +13,7 @@ use aws_config::imds;
 use aws_config::provider_config::ProviderConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextRef;
-use aws_sdk_s3::config::retry::{RetryConfig, RetryPartition};
+use aws_sdk_s3::config::retry::{RetryConfig, RetryPartition, TokenBucket};
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     AppName, BehaviorVersion, ConfigBag, IdentityCache, Intercept, ProvideCredentials, Region,
@@ -27,6 +27,7 @@ use aws_smithy_runtime_api::client::interceptors::dyn_dispatch_hint;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
+use super::bucket::REQUESTS;
 use super::descriptor::{Credentials, S3Descriptor, Target};
 use super::error::failure;
 use crate::core::error::{Error, Result};
@@ -36,6 +37,8 @@ use crate::storage::{StoreError, StoreResult};
 const CONNECT: Duration = Duration::from_millis(3100);
 /// Idle connections are dropped before load balancers do it: a stale one costs a reset.
 const POOL_IDLE: Duration = Duration::from_secs(20);
+/// What trying again after a time-out or a broken connection costs of [`budget`].
+const RETRY_COST: u32 = 10;
 /// Idle connections kept.
 const POOL_SIZE: usize = 64;
 
@@ -123,7 +126,7 @@ impl Connector {
                 .region(Region::new(region.to_owned()))
                 .force_path_style(true)
                 .retry_config(RetryConfig::standard().with_max_attempts(attempts))
-                .retry_partition(RetryPartition::custom(name).build())
+                .retry_partition(RetryPartition::custom(name).token_bucket(budget()).build())
                 .timeout_config(
                     TimeoutConfig::builder()
                         .connect_timeout(CONNECT)
@@ -150,11 +153,18 @@ impl Connector {
             Client::from_conf(config.build())
         };
         Clients {
-            metadata: class("metadata", 3, 5, 20),
+            // A server with too much to do answers late; what is given up early it does all the same, and once more when it is asked again.
+            metadata: class("metadata", 3, 10, 30),
             reads: class("reads", 3, 30, 100),
             bulk: class("bulk", 4, 120, 600),
         }
     }
+}
+
+/// What a class of traffic may spend on trying again before it gives up at the first failure. The SDK's default is enough for fifty requests
+/// at once; where a server is too busy for a moment, everything that is on its way fails together.
+fn budget() -> TokenBucket {
+    TokenBucket::builder().capacity(2 * REQUESTS * RETRY_COST as usize).timeout_retry_cost(RETRY_COST).build()
 }
 
 fn http_client(target: &Target, extra_roots: Option<&str>) -> StoreResult<SharedHttpClient> {

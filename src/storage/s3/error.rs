@@ -6,7 +6,7 @@
 use std::fmt;
 
 use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{ConnectorError, DisplayErrorContext, ProvideErrorMetadata, SdkError};
 
 use crate::storage::StoreError;
 
@@ -116,6 +116,18 @@ where
         }
         _ => StoreError::Unknown(Box::new(Failure(describe(operation, error)))),
     }
+}
+
+/// Whether no connection came about: then nothing was sent.
+pub(super) fn never_connected(error: &ConnectorError) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<hyper_util::client::legacy::Error>() {
+            return error.is_connect();
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// An error without an answer, with its causes on one line.

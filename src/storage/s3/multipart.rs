@@ -10,7 +10,7 @@ use super::bucket::{Bucket, bare, timestamp, version};
 use super::conditional;
 use super::error::{failure, store_error};
 use super::list::decode;
-use super::write::one_attempt;
+use super::write::sent_once;
 use crate::storage::{
     Chunks, Condition, Key, ObjectMeta, Part, PutOptions, Store, StoreError, StoreResult, Version,
 };
@@ -125,7 +125,7 @@ impl Bucket {
         };
         let mut call = request.customize();
         if *condition != Condition::Always {
-            call = call.config_override(one_attempt());
+            call = call.config_override(sent_once());
         }
         let answer =
             call.send().await.map_err(|error| gone(store_error("CompleteMultipartUpload", &error)))?;

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use aws_runtime::auth::PayloadSigningOverride;
-use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
-use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::interceptors::{BeforeTransmitInterceptorContextMut, InterceptorContext};
+use aws_sdk_s3::config::retry::{ClassifyRetry, RetryAction};
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
 use aws_sdk_s3::primitives::{ByteStream, SdkBody};
@@ -22,7 +22,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::bucket::{Bucket, SMALL, version};
 use super::conditional;
-use super::error::{Answer, failure, store_error};
+use super::error::{Answer, failure, never_connected, store_error};
 use crate::storage::{Chunks, Condition, Key, PutOptions, StoreError, StoreResult, Version};
 
 /// Most keys of one `DeleteObjects`.
@@ -30,9 +30,28 @@ const DELETES: usize = 1000;
 /// Single deletions at the same time, where a server has no `DeleteObjects`.
 const SINGLE_DELETES: usize = 16;
 
-/// One attempt only: whether a conditional write that got no answer has happened is decided by reading back.
-pub(super) fn one_attempt() -> aws_sdk_s3::config::Builder {
-    aws_sdk_s3::Config::builder().retry_config(RetryConfig::standard().with_max_attempts(1))
+/// For conditional writes: whether one that got no answer has happened is decided by reading back, so it is sent once. While a server is
+/// too busy to take connections nothing is sent, and it is tried again as anything else is.
+pub(super) fn sent_once() -> aws_sdk_s3::config::Builder {
+    aws_sdk_s3::Config::builder().retry_classifier(OnlyUnsent)
+}
+
+/// Forbids another attempt once a connection was there.
+#[derive(Debug)]
+struct OnlyUnsent;
+
+impl ClassifyRetry for OnlyUnsent {
+    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        let error = context.output_or_error().and_then(Result::err);
+        match error.and_then(|error| error.as_connector_error()) {
+            Some(error) if never_connected(error) => RetryAction::transient_error(),
+            _ => RetryAction::RetryForbidden,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "OnlyUnsent"
+    }
 }
 
 impl Bucket {
@@ -60,7 +79,7 @@ impl Bucket {
         };
         let mut call = request.customize().interceptor(payload.signing);
         if options.condition != Condition::Always {
-            call = call.config_override(one_attempt());
+            call = call.config_override(sent_once());
         }
         match call.send().await.map_err(|error| store_error("PutObject", &error)) {
             Ok(answer) => version(answer.e_tag()),
@@ -233,5 +252,52 @@ impl Body for Pieces {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tokio::net::TcpListener;
+
+    use crate::core::secret::Secret;
+    use crate::core::time::Clock;
+    use crate::storage::s3::S3Descriptor;
+    use crate::storage::s3::bucket::Bucket;
+    use crate::storage::{Condition, Key, PutOptions, Store, StoreError};
+
+    /// How many requests a conditional write makes to who listens there.
+    async fn attempts(endpoint: String) -> u64 {
+        let descriptor = S3Descriptor {
+            endpoint,
+            use_ssl: Some(false),
+            access_key: Some(Secret::new("key")),
+            access_secret: Some(Secret::new("secret")),
+            bucket_name: "bucket".into(),
+            ..S3Descriptor::default()
+        };
+        let bucket = Bucket::new(descriptor.resolve().unwrap(), None, Clock::real());
+        let options = PutOptions { condition: Condition::Absent, ..PutOptions::default() };
+        let written = bucket.put(&Key::new("a").unwrap(), Bytes::from_static(b"a").into(), options).await;
+        assert!(matches!(written, Err(StoreError::Unknown(_))), "{written:?}");
+        bucket.requests()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_conditional_write_is_tried_again_only_while_nothing_was_sent() {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = socket.local_addr().unwrap().to_string();
+        let hang_up = async {
+            loop {
+                drop(socket.accept().await);
+            }
+        };
+        let sent = tokio::select! {
+            count = attempts(endpoint.clone()) => count,
+            () = hang_up => 0,
+        };
+        assert_eq!(sent, 1, "it may have been written");
+        drop(socket);
+        assert_eq!(attempts(endpoint).await, 3, "nobody listens");
     }
 }

@@ -271,10 +271,10 @@ impl<'a> Collection<'a> {
             if !self.job.dry_run {
                 let objects = &self.call.cx.objects;
                 objects.delete(&keys::repository(&name)?, &ObjectInfo::default()).await?;
-                self.call.oci.known.forget_repository(&name);
+                self.call.oci.known.forget_repository(&name).await;
                 if !self.has_nothing(&name).await? {
                     if !self.call.repository_exists(&name).await? {
-                        self.call.create_repository(&name).await?;
+                        self.call.recreate_repository(&name).await?;
                     }
                     continue;
                 }

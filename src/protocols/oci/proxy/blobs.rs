@@ -46,7 +46,7 @@ pub(in super::super) async fn get_missing(
         Taken::Coming { fill, linked, .. } => match linked {
             // A part is served from the whole: what is cut out of a stream is neither checked nor kept.
             Some(linked) if request.header(header::RANGE).is_some() || fill.length().is_none() => {
-                linked.await.map_err(|error| error.echo())?;
+                linked.await.map_err(|error| Error::repeat(&error))?;
                 let size = call.cx.objects.stat(&keys::blob(digest)?).await?.map(|meta| meta.size);
                 let size = size.ok_or_else(|| error::blob_unknown(digest))?;
                 download::serve(call, &place.name, digest, size, request).await?
@@ -132,7 +132,7 @@ pub(super) async fn take(call: &Call<'_>, place: &Place, digest: &Digest) -> Res
         let (desk, place, digest) = (Desk::of(call), place.clone(), digest.clone());
         async move { take_now(&desk, &place, &digest).await }.boxed()
     });
-    flight.await.map_err(|error| error.echo())
+    flight.await.map_err(|error| Error::repeat(&error))
 }
 
 async fn take_now(desk: &Desk, place: &Place, digest: &Digest) -> Result<Option<Taken>> {

@@ -106,7 +106,7 @@ pub(super) async fn fetch(call: &Call<'_>, place: &Place, digest: &Digest) -> Re
         let (desk, place, digest) = (Desk::of(call), place.clone(), digest.clone());
         async move { fetch_now(&desk.call(), &place, &digest).await }.boxed()
     });
-    flight.await.map_err(|error| error.echo())
+    flight.await.map_err(|error| Error::repeat(&error))
 }
 
 async fn fetch_now(call: &Call<'_>, place: &Place, digest: &Digest) -> Result<Option<Fetched>> {

@@ -74,7 +74,7 @@ async fn purge_one(call: &Call<'_>, name: &Name) -> Result<u64> {
         inventory::record_gone(call.cx, name).await;
         removed += 1;
     }
-    call.oci.known.forget_repository(name);
+    call.oci.known.forget_repository(name).await;
     Ok(removed)
 }
 
@@ -123,7 +123,7 @@ async fn warm_blob(call: &Call<'_>, place: &Place, digest: &Digest) -> Result<u6
     }
     match blobs::take(call, place, digest).await?.ok_or_else(|| error::blob_unknown(digest))? {
         Taken::Coming { linked: Some(linked), .. } => {
-            linked.await.map_err(|error| error.echo())?;
+            linked.await.map_err(|error| Error::repeat(&error))?;
             Ok(1)
         }
         Taken::Here(..) => Ok(1),

@@ -1,5 +1,10 @@
 //! What operations cost, in requests to the store; and what they leave behind when any one of them fails.
 
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::timeout;
+
 use super::*;
 use crate::core::time::Clock;
 use crate::storage::Store;
@@ -150,4 +155,71 @@ async fn a_fault_at_any_call_of_a_push_breaks_nothing_and_a_retry_succeeds() {
         most = most.max(call);
     }
     assert!(most > 20, "the faults reach into the push: {most}");
+}
+
+/// A registry on a store that takes its time, so that requests meet, and can be told to fail.
+async fn slow_registry() -> (TestRegistry, Arc<Faulty<dyn Store>>) {
+    let memory: Arc<dyn Store> = Arc::new(MemoryStore::new(Clock::real()));
+    let store = Arc::new(Faulty::slow(memory, 1, 5));
+    let registry = TestRegistry::with(json!({}), Some(store.clone() as Arc<dyn Store>), None).await;
+    (registry, store)
+}
+
+/// Blobs pushed at the same moment into one repository; how each was answered.
+async fn push_at_once(registry: &TestRegistry, name: &str, count: u8) -> Vec<u16> {
+    let pushes = (0..count).map(|n| {
+        let path = format!("/v2/{name}/blobs/uploads/?digest={}", sha256(&[n]));
+        async move { registry.send(post(&path).body(vec![n])).await.status }
+    });
+    join_all(pushes).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn first_pushes_at_once_create_their_repository_once() {
+    let (registry, store) = slow_registry().await;
+    let before = store.calls();
+    assert_eq!(push_at_once(&registry, "a", 64).await, [201; 64]);
+    let names = store.names();
+    let spent = names.get(before..).unwrap();
+    assert_eq!(spent.iter().filter(|name| **name == "list").count(), 1, "{spent:?}");
+    assert!(spent.len() <= 2 * 64 + 6, "each blob and its link, one creation: {}", spent.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_while_a_repository_is_created_fails_nobody() {
+    let (registry, _) = slow_registry().await;
+    for stay in 0..30 {
+        let name = format!("a{stay}");
+        let leaving = timeout(Duration::from_millis(stay), push_at_once(&registry, &name, 1));
+        let (left, stayed) = tokio::join!(leaving, push_at_once(&registry, &name, 8));
+        assert_eq!(stayed, [201; 8], "one left after {stay} ms: {left:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_creation_of_a_repository_is_not_kept() {
+    for fault in [Fault::Before, Fault::Failed, Fault::Throttled] {
+        for call in 0..24 {
+            let (registry, store) = slow_registry().await;
+            store.fail_at(store.calls() + call, fault);
+            let first = push_at_once(&registry, "a", 8).await;
+            assert_eq!(push_at_once(&registry, "a", 8).await, [201; 8], "{fault:?} at {call}: {first:?}");
+            let listed = registry.send(get("/v2/a/tags/list")).await;
+            assert_eq!(listed.status, 200, "{fault:?} at {call}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upload_begins_although_the_store_loses_an_answer() {
+    for fault in [Fault::Before, Fault::After, Fault::Throttled] {
+        let (registry, store) = slow_registry().await;
+        for _ in 0..2 {
+            store.fail_at(store.calls(), fault);
+            let place = super::uploads::open(&registry, "a").await;
+            let digest = sha256(b"blob");
+            let answer = registry.send(put(&format!("{place}?digest={digest}")).body("blob")).await;
+            assert_eq!(answer.status, 201, "{fault:?}");
+        }
+    }
 }
