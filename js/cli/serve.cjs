@@ -2,6 +2,7 @@
 'use strict';
 
 const { randomBytes } = require('node:crypto');
+const binding = require('../binding.cjs');
 const { SmartRegistry } = require('../registry.cjs');
 const { RegistryStorage } = require('../storage.cjs');
 const { loadConfig } = require('./config.cjs');
@@ -21,6 +22,8 @@ async function keptSecret(storage) {
 
 /** @param {{ port: number, host: string, data?: string, config?: string }} options */
 async function serve(options) {
+  // Nobody else lives in this process.
+  binding.useSmallPages();
   const config = await loadConfig(options);
   if (!config.auth.jwtSecret) config.auth.jwtSecret = await keptSecret(config.storage);
   const registry = new SmartRegistry(config);

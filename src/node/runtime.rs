@@ -37,6 +37,16 @@ fn init() {
     }
 }
 
+/// Has the process take memory in small pages only, on Linux. For a process that is a registry and nothing else: the allocator takes huge ones where it
+/// can, of which downloads and documents that come and go leave a part in use each. Does nothing where that is not possible.
+#[napi_derive::napi(catch_unwind)]
+pub fn use_small_pages() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "huge pages stay");
+    }
+}
+
 /// Warnings and errors to stderr, unless the host says more or less.
 fn log() {
     let filter = EnvFilter::try_from_env("SMARTREGISTRY_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));

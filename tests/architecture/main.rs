@@ -88,7 +88,11 @@ const BELONGS: &[(&str, &[&str], &str)] = &[
     ("aws_smithy_http_client", &["storage/s3"], "only the S3 backend knows the SDK"),
     ("aws_smithy_runtime_api", &["storage/s3"], "only the S3 backend knows the SDK"),
     ("aws_smithy_types", &["storage/s3"], "only the S3 backend knows the SDK"),
-    ("rustix", &["storage/local"], "system calls belong to the local store"),
+    (
+        "rustix",
+        &["storage/local", "node/runtime"],
+        "system calls belong to the local store, and to who has a process to itself",
+    ),
     (
         "std::fs",
         &["storage/local", "http/tls"],
