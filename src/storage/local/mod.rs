@@ -41,7 +41,7 @@ pub enum Durability {
 }
 
 /// Part size in bytes unless a test sets another.
-const PART_SIZE: u64 = 8 << 20;
+const PART_SIZE: u64 = 4 << 20;
 /// Most parts of an upload: more than any file system's largest file.
 const MAX_PARTS: u32 = 1 << 20;
 

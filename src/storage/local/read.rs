@@ -20,7 +20,7 @@ use crate::storage::{Key, StoreError};
 const CHUNK: u64 = 256 << 10;
 /// And with many readers, who each hold a few.
 const LEAST: u64 = 32 << 10;
-/// Reads under way while the consumer has the last one.
+/// Reads under way while the consumer has the last one; one, where there are many readers.
 const AHEAD: usize = 2;
 /// Bytes that all readers together hold of what they read ahead, about.
 const HELD: u64 = 32 << 20;
@@ -101,6 +101,7 @@ impl Opened {
 /// What follows the first chunk.
 fn rest(file: File, start: u64, end: u64, readers: Readers) -> ByteStream {
     let file = Arc::new(file);
+    let ahead = if readers.chunk() < CHUNK { 1 } else { AHEAD };
     let reads = stream::iter(pieces(start, end, readers.clone())).map(move |(at, len)| {
         let (file, readers) = (Arc::clone(&file), readers.clone());
         // A task, so that it goes on while what came before is sent.
@@ -116,7 +117,7 @@ fn rest(file: File, start: u64, end: u64, readers: Readers) -> ByteStream {
         });
         async move { chunk(AbortOnDropHandle::new(read).await.and_then(|read| read)) }
     });
-    Box::pin(reads.buffered(AHEAD))
+    Box::pin(reads.buffered(ahead))
 }
 
 /// Offset and length of each read; the length as it is right when its turn comes.

@@ -32,7 +32,7 @@ use reader::Reader;
 use sink::Sink;
 
 /// Bytes of a file that readers share.
-const WINDOW: u64 = 4 << 20;
+const WINDOW: u64 = 2 << 20;
 /// Bytes of a piece in it, at most. A piece that a slow reader still sends keeps itself alive, and nothing else.
 const PIECE: usize = 32 << 10;
 /// A reader in front that takes nothing for so long is not waited for any more.
