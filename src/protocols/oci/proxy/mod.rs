@@ -211,7 +211,7 @@ impl Place {
         let verdict =
             verdict.or(self.source.as_deref().map(|source| (upstream::id_of(source), Verdict::Hit)));
         match verdict.filter(|_| call.oci.config.feature("cacheStatus", false)) {
-            Some((id, verdict)) => response.header(STATUS, verdict.header(&id)),
+            Some((id, verdict)) => response.header(STATUS, verdict.header(id)),
             None => response,
         }
     }
