@@ -149,8 +149,8 @@ function typist(child, answers) {
  *
  * @param {string[]} argv
  * @param {{ cwd?: string, env: Record<string, string>, ready?: RegExp, seconds?: number }} options without `ready` the caller finds out by itself
- * @returns {Promise<{ pid: number, match: RegExpMatchArray, log: () => string, stop: () => Promise<number | null> }>}
- *   `stop` sends SIGTERM, after ten seconds SIGKILL, and resolves with the exit code (null when it had to be killed)
+ * @returns {Promise<{ pid: number, match: RegExpMatchArray, log: () => string, runs: () => boolean, stop: () => Promise<number | null> }>}
+ *   `runs` is false once it has ended by itself or otherwise; `stop` sends SIGTERM, after ten seconds SIGKILL, and resolves with the exit code (null when it had to be killed)
  */
 export async function startServer(argv, { cwd, env, ready, seconds = 60 }) {
   const [command, ...args] = argv;
@@ -196,7 +196,7 @@ export async function startServer(argv, { cwd, env, ready, seconds = 60 }) {
     clearTimeout(late);
     return code;
   };
-  return { pid: child.pid, match, log: () => shorten(log), stop };
+  return { pid: child.pid, match, log: () => shorten(log), runs: () => running.has(child), stop };
 }
 
 function shorten(text) {

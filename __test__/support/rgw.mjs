@@ -1,7 +1,7 @@
 // Ceph's S3 server on one machine: a monitor, one object store daemon that keeps everything in memory, and the gateway. All are children of this
 // process with their files in a temporary folder. It stands for what runs in production: strict signatures, exact races, quirks of its own.
 import assert from 'node:assert/strict';
-import { randomBytes, randomUUID } from 'node:crypto';
+import { randomBytes, randomInt, randomUUID } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
@@ -13,19 +13,25 @@ import { sandbox } from './sandbox.mjs';
 /** Starting it takes a quarter of a minute; a machine with more to do needs longer. */
 const PATIENCE = 120;
 
+/** The daemons take their ports by number, so another program can be quicker: then all is begun anew with other numbers. */
+const TRIES = 3;
+
 /** @returns {Promise<{ descriptor: object, log: () => string, stop: () => Promise<void> }>} */
 export async function startRgw() {
   await client('rgw');
-  const cluster = new Cluster(await sandbox('rgw'));
-  try {
-    await cluster.configure();
-    await cluster.startMonitor();
-    await cluster.startStore();
-    return await cluster.startGateway();
-  } catch (error) {
-    error.message += `\nthe daemons printed:\n${cluster.log()}`;
-    await cluster.stop();
-    throw error;
+  for (let tries = 1; ; tries++) {
+    const cluster = new Cluster(await sandbox('rgw'));
+    try {
+      await cluster.configure();
+      await cluster.startMonitor();
+      await cluster.startStore();
+      return await cluster.startGateway();
+    } catch (cause) {
+      const error = new Error(`Ceph did not start: ${cause.message}\nits daemons printed:\n${cluster.log()}`, { cause });
+      await cluster.stop();
+      if (tries === TRIES) throw error;
+      console.error(`${error.message}\nbeginning anew`);
+    }
   }
 }
 
@@ -40,7 +46,7 @@ class Cluster {
 
   async configure() {
     const { dir } = this.#box;
-    const [v2, v1, http] = [await freePort(), await freePort(), await freePort()];
+    const [v2, v1, http] = await freePorts(3);
     Object.assign(this, { fsid: randomUUID(), monitor: `[v2:127.0.0.1:${v2},v1:127.0.0.1:${v1}]`, http });
     const text = `
 [global]
@@ -140,15 +146,22 @@ rgw_enable_usage_log = false
     const end = Date.now() + PATIENCE * 1000;
     while (!(await check())) {
       assert.ok(Date.now() < end, `not after ${PATIENCE} s: ${what}`);
+      assert.ok(this.#daemons.every((daemon) => daemon.runs()), `a daemon ended before ${what}`);
       await sleep(200);
     }
   }
 }
 
-async function freePort() {
-  const server = createServer();
-  await new Promise((done) => server.listen(0, '127.0.0.1', done));
-  const { port } = server.address();
-  await new Promise((done) => server.close(done));
-  return port;
+/** Ports that nobody listens on, below those that the kernel gives to connections and to servers that ask for any. */
+async function freePorts(count) {
+  const held = [];
+  while (held.length < count) {
+    const server = createServer();
+    const listens = new Promise((done) => server.once('listening', () => done(true)).once('error', () => done(false)));
+    server.listen(randomInt(10_000, 32_000), '127.0.0.1');
+    if (await listens) held.push(server);
+  }
+  const ports = held.map((server) => server.address().port);
+  await Promise.all(held.map((server) => new Promise((done) => server.close(done))));
+  return ports;
 }
