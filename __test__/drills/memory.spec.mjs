@@ -1,10 +1,10 @@
 // Bodies of any size in constant memory: up and down through the listener and through an Express app, and downloads that nobody finishes.
 // SMARTREGISTRY_DRILL_MIB sets the size (default 256; 1024 in the long form), SMARTREGISTRY_DRILL_ABORTS the number of aborted downloads (default 500; 10000).
 import assert from 'node:assert/strict';
-import { createHash } from 'node:crypto';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import http from 'node:http';
 import { describe, it } from 'node:test';
+import { download, upload } from '../support/bulk.mjs';
 import { password } from '../support/matrix.mjs';
 import { startRegistry } from '../support/registry.mjs';
 import { basicAuth } from '../support/wire.mjs';
@@ -61,43 +61,6 @@ for (const mode of Object.keys(allowed)) {
   });
 }
 
-/** Chunks that are made as they are sent, and their digest. */
-function source(bytes) {
-  const hash = createHash('sha256');
-  let left = bytes;
-  let n = 0;
-  return {
-    digest: () => `sha256:${hash.digest('hex')}`,
-    next() {
-      if (left === 0) return null;
-      const chunk = Buffer.alloc(Math.min(MIB, left), n++ & 0xff);
-      left -= chunk.length;
-      hash.update(chunk);
-      return chunk;
-    },
-  };
-}
-
-/** Uploads by POST and one streamed PATCH, then PUT: the form whose digest is not known beforehand. */
-async function upload(registry, authorization, bytes) {
-  const start = await request(registry, 'POST', '/v2/big/blobs/uploads/', { authorization });
-  assert.equal(start.status, 202);
-  const body = source(bytes);
-  const patched = await request(registry, 'PATCH', start.headers.location, { authorization, 'content-length': bytes }, body);
-  assert.equal(patched.status, 202, patched.text);
-  const digest = body.digest();
-  const done = await request(registry, 'PUT', `${patched.headers.location}?digest=${digest}`, { authorization });
-  assert.equal(done.status, 201, done.text);
-  return digest;
-}
-
-async function download(registry, authorization, digest) {
-  const hash = createHash('sha256');
-  const { status } = await request(registry, 'GET', `/v2/big/blobs/${digest}`, { authorization }, undefined, (chunk) => hash.update(chunk));
-  assert.equal(status, 200);
-  assert.equal(`sha256:${hash.digest('hex')}`, digest);
-}
-
 /** Reads the first chunk of a download and goes away. */
 function abort(registry, authorization, digest) {
   return new Promise((done, fail) => {
@@ -109,26 +72,6 @@ function abort(registry, authorization, digest) {
       answer.on('error', () => {});
     });
     sent.on('error', (error) => (error.code === 'ECONNRESET' ? done() : fail(error)));
-  });
-}
-
-function request(registry, method, path, headers, body, take) {
-  return new Promise((done, fail) => {
-    const sent = http.request(new URL(path, registry.url), { method, headers }, (answer) => {
-      let text = '';
-      answer.on('data', take ?? ((chunk) => void (text += chunk)));
-      answer.on('error', fail);
-      answer.on('end', () => done({ status: answer.statusCode, headers: answer.headers, text }));
-    });
-    sent.on('error', fail);
-    if (!body) return void sent.end();
-    const send = () => {
-      for (let chunk = body.next(); ; chunk = body.next()) {
-        if (chunk === null) return void sent.end();
-        if (!sent.write(chunk)) return void sent.once('drain', send);
-      }
-    };
-    send();
   });
 }
 

@@ -10,7 +10,7 @@ import { sandbox } from './sandbox.mjs';
 
 const LISTENING = /listening on (http:\/\/127\.0\.0\.1:(\d+))/;
 
-/** `listener` is the server of the command line, the others are Express applications (see express-app.mjs). */
+/** `listener` is the server of the command line, the others are Express applications (see express-app.mjs). Beside them there is `node-http`. */
 export const modes = ['listener', 'express', 'express-parsed', 'express-stream', 'express-handler', 'express5'];
 
 /** `local` is a folder, the others are S3 servers. */
@@ -27,7 +27,7 @@ const expressFlags = {
 /**
  * Starts a registry. Packages and repositories whose name or scope is `private` need a login to be read, all others do not.
  *
- * @param {string} mode one of `modes`
+ * @param {string} mode one of `modes`, or `node-http` (see node-http-app.mjs)
  * @param {string} storageKind one of `storages`
  * @param {object | ((config: object) => object)} [more] further options of its configuration, or what to make of it
  */
@@ -56,9 +56,12 @@ export async function startRegistry(mode, storageKind, more = {}) {
   });
 }
 
+const app = (name) => fileURLToPath(new URL(`${name}.mjs`, import.meta.url));
+
 function argvOf(mode, file) {
   if (mode === 'listener') return [process.execPath, cli, 'serve', '--port', '0', '--config', file];
-  return [process.execPath, fileURLToPath(new URL('express-app.mjs', import.meta.url)), file, ...expressFlags[mode]];
+  if (mode === 'node-http') return [process.execPath, app('node-http-app'), file];
+  return [process.execPath, app('express-app'), file, ...expressFlags[mode]];
 }
 
 function configOf(storage) {

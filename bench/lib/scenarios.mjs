@@ -14,6 +14,7 @@ export const scenarios = {
   'packument-1m': getting('hot packument, 1 MB', 'packument-1m', metadata),
   'abbreviated-gzip': getting('the 1 MB packument abbreviated, gzip', 'abbreviated-1m.gz', metadata),
   manifest: getting('OCI manifest by tag', 'manifest', metadata),
+  'with-token': getting('hot packument, 10 KB, with a token', 'packument-10k', ['listen', 'callback'], { token: true }),
   'blob-10k': getting('blob, 10 KB', 'blob-10k', ['listener', 'nodeHandler', 'fromWeb', 'nginx', 'nodeMemory', 'nodeFile']),
   'blob-64m': getting('blob, 64 MB', 'blob-64m', ['listener', 'nodeHandler', 'fromWeb', 'nginx', 'nodeFile'], { connections: 4, volume: true }),
   'push-put': pushing('blob push, 256 MB: POST, PUT with the body', 'put'),
@@ -22,11 +23,12 @@ export const scenarios = {
   'publish-16': publishing('npm publish of a new package, 16 at a time', 16, 3000),
 };
 
-/** GETs of one artifact. With `volume` the speed is that of the bytes: few large answers are not counted in whole ones. */
-function getting(title, file, servers, { connections = 32, volume = false } = {}) {
-  const { path, headers = {} } = artifacts.find((artifact) => artifact.file === file);
+/** GETs of one artifact. With `volume` the speed is that of the bytes: few large answers are not counted in whole ones. With `token` a user asks. */
+function getting(title, file, servers, { connections = 32, volume = false, token = false } = {}) {
+  const { path, headers: own = {} } = artifacts.find((artifact) => artifact.file === file);
+  const headersTo = (server) => (token ? { ...own, Authorization: `Bearer ${server.token}` } : own);
   const where = (server) => ({
-    listener: path, proxy: path, nodeHandler: path, fromWeb: path, express: path,
+    listener: path, proxy: path, listen: path, callback: path, nodeHandler: path, fromWeb: path, express: path,
     // It finds the compressed file by itself.
     nginx: `/${file.replace(/\.gz$/, '')}`,
   })[server.name] ?? `/${file}`;
@@ -37,12 +39,12 @@ function getting(title, file, servers, { connections = 32, volume = false } = {}
     per: volume ? 'MB' : 'request',
     connections,
     async prepare(server, { bytes, box }) {
-      await check(server, where(server), headers, bytes.get(file));
-      await load(server, where(server), headers, { connections, seconds: 1, size: bytes.get(file).length, box });
+      await check(server, where(server), headersTo(server), bytes.get(file));
+      await load(server, where(server), headersTo(server), { connections, seconds: 1, size: bytes.get(file).length, box });
     },
     async sample(server, { bytes, box, seconds, watch }) {
       const size = bytes.get(file).length;
-      const { result, ...usage } = await watch(server.pid, () => load(server, where(server), headers, { connections, seconds, size, box }));
+      const { result, ...usage } = await watch(server.pid, () => load(server, where(server), headersTo(server), { connections, seconds, size, box }));
       const count = volume ? result.bytes / MB : result.requests;
       return { score: count / result.seconds, count, p50: result.p50, p99: result.p99, ...usage };
     },

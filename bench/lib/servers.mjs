@@ -14,6 +14,8 @@ const LISTENING = /listening on http:\/\/127\.0\.0\.1:(\d+)/;
 export const descriptions = {
   listener: 'ours: `smartregistry-native serve`, the native listener',
   proxy: 'ours: the listener over a folder of its own, with the first one as its upstream; warm',
+  listen: 'ours: `listen()` in an application, with the built-in provider',
+  callback: 'ours: the same with a provider in JavaScript, asked for every request (`validateToken`, `authorize`)',
   nodeHandler: 'ours: `nodeHandler()` under `node:http`',
   fromWeb: 'ours: `handleRequest()` and `Readable.fromWeb(body).pipe(res)` under `node:http`',
   express: 'ours: the same in Express 4, with `express.raw()` before it',
@@ -32,6 +34,8 @@ const expressApp = fileURLToPath(new URL('../../__test__/support/express-app.mjs
 const programs = {
   listenerRelaxed: async ({ registry }) => [cli, 'serve', '--port', '0', '--config', await relaxed(registry)],
   proxy: async ({ registry }) => [cli, 'serve', '--port', '0', '--config', await proxied(registry)],
+  listen: ({ registry }) => [app('listen'), registry.file],
+  callback: ({ registry }) => [app('listen'), registry.file, 'callback'],
   nodeHandler: ({ registry }) => [app('node-handler'), registry.file],
   fromWeb: ({ registry }) => [app('from-web'), registry.file],
   express: ({ registry }) => [expressApp, registry.file, 'raw'],

@@ -7,6 +7,7 @@ const each = (names, ours, peer, least) => names.map((scenario) => ({ scenario, 
 const targets = [
   ...each(hot, 'listener', 'nginx', 0.7),
   ...each(hot, 'proxy', 'listener', 0.8),
+  ...each(['with-token'], 'callback', 'listen', 0.5),
   ...each(['blob-64m'], 'listener', 'nginx', 0.9),
   ...each(['push-put', 'push-patch'], 'listener', 'nodePut', 1.2),
   ...each(['publish-1', 'publish-16'], 'listener', 'nodePut', 0.8),
