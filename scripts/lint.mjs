@@ -18,6 +18,7 @@ await script(async () => {
     'cargo deny': deny,
     tsc: typescript,
     'no registry in package-lock.json': lockFile,
+    actionlint: workflows,
   };
   let failed = 0;
   for (const [name, check] of Object.entries(checks)) {
@@ -65,4 +66,11 @@ async function lockFile() {
   const { packages } = JSON.parse(await readFile(join(root, 'package-lock.json'), 'utf8'));
   const named = Object.entries(packages).filter(([, entry]) => entry.resolved).map(([path]) => path);
   return { code: named.length ? 1 : 0, output: `these entries name where they came from: ${named.join(', ')}` };
+}
+
+/** What a workflow says is seen by nobody until it runs. */
+async function workflows() {
+  const { argv } = await client('actionlint');
+  const folder = join(root, '.github', 'workflows');
+  return run(argv[0], (await readdir(folder)).map((name) => join(folder, name)), { allowFailure: true });
 }
