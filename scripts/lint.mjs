@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { client } from './clients.mjs';
+import { outdated } from './docs.mjs';
 import { nodeModules } from './lib/node-modules.mjs';
 import { cargoTarget, root } from './lib/paths.mjs';
 import { run, say, script } from './lib/run.mjs';
@@ -17,6 +18,7 @@ await script(async () => {
     'cargo clippy without node': () => cargo('clippy', '--locked', '--all-targets', '--no-default-features', '--quiet', '--', '-D', 'warnings'),
     'cargo deny': deny,
     tsc: typescript,
+    'docs/api': reference,
     'no registry in package-lock.json': lockFile,
     actionlint: workflows,
   };
@@ -59,6 +61,12 @@ async function typescript() {
   const project = ['tsconfig.json', '__test__/types/tsconfig.json'].map((name) => join(root, name)).find(existsSync);
   if (!project) return undefined;
   return run(join(root, 'node_modules', '.bin', 'tsc'), ['--noEmit', '--project', project], { allowFailure: true });
+}
+
+/** The reference is committed, so that it can be read where the code is. */
+async function reference() {
+  const output = await outdated();
+  return { code: output ? 1 : 0, output };
 }
 
 /** A lock file that names a registry breaks everybody who uses another. */
