@@ -7,17 +7,23 @@ import type { ReadableStream as NodeReadableStream } from 'node:stream/web';
 
 // ---- protocols -------------------------------------------------------------------------------------------------------------------
 
+/** Protocols by name, as `getRegistry()` and scopes know them. */
 export type TRegistryProtocol = 'oci' | 'npm' | 'maven' | 'cargo' | 'composer' | 'pypi' | 'rubygems';
 
+/** What a scope allows. `write` implies `read`, `push` implies `pull`; nothing implies `delete` but `*`. */
 export type TRegistryAction = 'read' | 'write' | 'delete' | 'pull' | 'push' | 'admin' | '*';
 
 // ---- configuration ---------------------------------------------------------------------------------------------------------------
 
+/** The configuration of a registry. What is not usable makes the constructor throw a {@link RegistryError} whose `option` names it. */
 export interface IRegistryConfig {
+  /** Where everything is kept. */
   storage: IStorageConfig;
+  /** Users and tokens; with an `authProvider` only what is about tokens of this registry's own. */
   auth?: IAuthConfig;
   /** Users, tokens and rights of your own in place of the built-in ones. */
   authProvider?: IAuthProvider;
+  /** Called for every object that a user's action writes, deletes or reads. */
   storageHooks?: IStorageHooks;
   /** Says which upstreams are asked for what is not here; a `StaticUpstreamProvider` is configuration, anything else is asked for each request. */
   upstreamProvider?: IUpstreamProvider;
@@ -25,6 +31,7 @@ export interface IRegistryConfig {
   upstreams?: Partial<Record<TRegistryProtocol, IProtocolUpstreamConfig>>;
   /** Whose `X-Forwarded-*` and `Forwarded` headers count: everybody's, nobody's (default), or those of peers in these networks. */
   trustProxy?: boolean | string[];
+  /** Bounds on what requests may bring and what the process may take. */
   limits?: ILimits;
   /** Whom to tell of changes. */
   webhooks?: IWebhookConfig[];
@@ -44,11 +51,13 @@ export interface IRegistryConfig {
  * share a bucket one delivers.
  */
 export interface IWebhookConfig {
+  /** Where the POST goes, `http:` or `https:`. */
   url: string;
   /** What requests are signed with: a text, or `whsec_` and base64. Without it they are not signed. */
   secret?: string;
   /** Only these: `publish`, `unpublish`, `dist-tag`, `deprecate`, `owner`, `star`, `access` (npm); `create`, `push`, `delete` (OCI). */
   events?: string[];
+  /** Only changes in these; all without it. */
   protocols?: TRegistryProtocol[];
   /** Globs of names: `@acme/*`. */
   names?: string[];
@@ -66,14 +75,17 @@ export interface IStorageConfig {
   endpoint?: string;
   /** S3: wins over a port in `endpoint`. */
   port?: number | string;
+  /** S3: `https` (default) or `http`, where `endpoint` has no scheme. */
   useSsl?: boolean | 'true' | 'false';
   /** S3: leave both keys out for the default credential chain of AWS. */
   accessKey?: string;
+  /** S3: the secret of `accessKey`. */
   accessSecret?: string;
+  /** S3: for temporary keys. */
   sessionToken?: string;
   /** S3: `us-east-1` by default. */
   region?: string;
-  /** S3: created when it is missing. */
+  /** S3: the bucket, created when it is missing. */
   bucketName?: string;
   /** S3: prefix of every key. */
   directoryPath?: string;
@@ -83,19 +95,25 @@ export interface IStorageConfig {
   redirectDownloads?: boolean;
 }
 
+/** Whether a protocol has tokens. */
 export interface ITokensConfig {
   /** On unless switched off. */
   enabled?: boolean;
 }
 
+/** The built-in users and tokens, and what holds for a provider of one's own. */
 export interface IAuthConfig {
-  /** Signs OCI tokens: 32 random bytes, the same in every process. */
+  /** Signs OCI tokens (HS256): 32 random bytes, the same in every process. May be left out only with `tokenStore: 'memory'`: tokens then end with the process. */
   jwtSecret?: string;
   /** Where users and tokens are kept; `memory` by default. */
   tokenStore?: 'memory' | 'storage' | 'redis' | 'database';
+  /** Where `redis` is. Without it tokens are kept in `storage`, with one warning. */
   redisUrl?: string;
+  /** Where `database` is. Without it tokens are kept in `storage`, with one warning. */
   databaseUrl?: string;
+  /** `defaultReadonly`: whether `createNpmToken()` makes read-only tokens where it is not said; no by default. */
   npmTokens?: ITokensConfig & { defaultReadonly?: boolean };
+  /** `realm`: URL of the token endpoint that clients are sent to, this registry's own by default; `service`: what tokens are for, as clients name it. */
   ociTokens?: ITokensConfig & { realm?: string; service?: string };
   mavenTokens?: ITokensConfig;
   cargoTokens?: ITokensConfig;
@@ -108,12 +126,13 @@ export interface IAuthConfig {
   visibility?: { pattern: string; visibility: 'public' | 'private' }[];
   /** Build services whose identity tokens (OpenID Connect) may be exchanged for a token of a package that trusts them (`npm trust`). */
   trustedIssuers?: ITrustedIssuer[];
-  /** How long answers of a custom provider are believed; 0 (default) asks every time. */
+  /** Seconds for which answers of a custom provider are believed; 0 (default) asks every time. */
   providerCacheSeconds?: number;
-  /** How long a custom provider may take for one call; ten seconds by default. */
+  /** Milliseconds that a custom provider may take for one call; 10,000 by default. Beyond: 500, and no access. */
   providerTimeoutMs?: number;
 }
 
+/** A build service whose identity tokens are believed. */
 export interface ITrustedIssuer {
   /** `iss` of its tokens, exactly: `https://token.actions.githubusercontent.com`. */
   issuer: string;
@@ -125,6 +144,7 @@ export interface ITrustedIssuer {
   jwks: { keys: Record<string, unknown>[] };
 }
 
+/** Collections, abandoned uploads and the like. */
 export interface IMaintenanceConfig {
   /** Whether this process does any by itself; on by default. One of those that share a bucket must. */
   enabled?: boolean;
@@ -132,7 +152,9 @@ export interface IMaintenanceConfig {
   intervalMs?: number;
 }
 
+/** What every protocol has. */
 export interface IProtocolConfig {
+  /** A protocol that is off answers nowhere: 404. */
   enabled: boolean;
   /** URL prefix; `/name` of the protocol by default. */
   basePath?: string;
@@ -215,22 +237,31 @@ export interface INpmAdvisory {
 
 /** Bounds, in bytes unless the name says otherwise. Beyond one the answer is 413 and names it. */
 export interface ILimits {
+  /** An artifact: tarball, blob, crate. 100 GiB by default. */
   artifact?: number;
+  /** An OCI manifest. 4 MiB by default. */
   manifest?: number;
+  /** The JSON around the attachments of an npm publish, and every other JSON body that is a whole document. 8 MiB by default. */
   metadata?: number;
+  /** A stored packument: the document of an npm package with all its versions. 64 MiB by default. */
   packument?: number;
+  /** A small body: login, token, tag. 1 MiB by default. */
   smallBody?: number;
+  /** What an archive may unpack to while it is checked. 1 GiB by default. */
   unpacked?: number;
+  /** Memory for cached documents of this process. 64 MiB by default. */
   cache?: number;
+  /** Memory for parts of uploads of this process. 512 MiB by default. */
   uploadMemory?: number;
+  /** Milliseconds for which a cached document is served unchecked: what other processes write is seen after it. 1000 by default. */
   metadataTtlMs?: number;
-  /** How long a storage hook may take. */
+  /** Milliseconds that a storage hook may take; 30,000 by default. A `before` that takes longer denies. */
   hookTimeoutMs?: number;
-  /** After how long the body of an answer that nobody reads is given up. */
+  /** Milliseconds after which the body of an answer that nobody reads is given up; 60,000 by default. */
   bodyIdleMs?: number;
-  /** OCI: manifests (signatures, SBOMs, …) that may refer to one subject; beyond it the answer is 403. */
+  /** OCI: manifests (signatures, SBOMs, …) that may refer to one subject; beyond it the answer is 403. 10,000 by default. */
   referrers?: number;
-  /** OCI: uploads that one user may have begun and not finished; beyond it the answer is 429. */
+  /** OCI: uploads that one user may have begun and not finished; beyond it the answer is 429. 10,000 by default. */
   openUploads?: number;
 }
 
@@ -239,13 +270,15 @@ export interface ILimits {
 /** Names in any case; values alone or as a list. */
 export type THeaders = Record<string, string | number | readonly string[] | null | undefined> | Iterable<readonly [string, string]>;
 
+/** A query as text, or parsed: values alone or as a list. */
 export type TQuery = Record<string, any> | Iterable<readonly [string, string]> | string;
 
 /** A Web stream, a Node stream, or anything that yields bytes; read with backpressure. */
 export type TBodyStream = ReadableStream<Uint8Array> | NodeReadableStream<Uint8Array> | Readable | AsyncIterable<Uint8Array | string>;
 
+/** A request, as the host application has it. */
 export interface IRequestContext {
-  /** In any case. */
+  /** `GET`, `put`: in any case. */
   method: string;
   /** Still percent-encoded, as `req.path` of Express. */
   path: string;
@@ -257,6 +290,7 @@ export interface IRequestContext {
   rawBody?: Buffer | Uint8Array;
   /** A bearer token that came outside the headers. */
   token?: string;
+  /** Who asks, as the application knows it. */
   actor?: IRequestActor;
 }
 
@@ -274,25 +308,32 @@ export interface IRequestActor {
 /** Of both worlds: taken by `Readable.fromWeb`, `new Response` and `for await`, with and without the DOM library. */
 export type TResponseBody = ReadableStream<Uint8Array> & NodeReadableStream<Uint8Array>;
 
+/** An answer. Failures are answers too, in the form that the protocol's clients understand. */
 export interface IResponse {
+  /** The HTTP status. */
   status: number;
   /** In canonical case: `ETag`, `WWW-Authenticate`, `Docker-Upload-UUID`. */
   headers: Record<string, string>;
-  /** Nothing for 204, 304 and HEAD. */
+  /** A Web stream whatever the size; nothing for 204, 304 and HEAD. `cancel()` lets go of the store's connection. */
   body?: TResponseBody;
   /** A reason phrase of our own, for clients that show nothing else. */
   statusText?: string;
 }
 
+/** One entry of `errors` in an answer of OCI. */
 export interface IRegistryError {
+  /** As the specification names it: `MANIFEST_UNKNOWN`. */
   code: string;
+  /** For people. */
   message: string;
+  /** What more there is to say, by code. */
   detail?: any;
 }
 
 /** What every failure of this library throws or rejects with. */
 export declare class RegistryError extends Error implements IRegistryError {
   constructor(message: string, details?: { code?: string; status?: number; option?: string; cause?: unknown });
+  /** For programs: `INVALID_CONFIG`, `NOT_INITIALIZED`, `DESTROYED`, `CONFLICT`, … */
   code: string;
   /** The HTTP status that fits. */
   status: number;
@@ -302,37 +343,50 @@ export declare class RegistryError extends Error implements IRegistryError {
 
 // ---- auth ------------------------------------------------------------------------------------------------------------------------
 
+/** What somebody logs in with. */
 export interface ICredentials {
   username: string;
   password: string;
+  /** The code of a second factor, where the user has one. */
   otp?: string;
 }
 
+/** What a token stands for. */
 export interface IAuthToken {
   /** The protocol it was made for. */
   type?: TRegistryProtocol;
+  /** Whose it is. */
   userId: string;
   /** `{protocol}:{type}:{name}:{action}` with `*` per field. */
   scopes: string[];
+  /** Whether it may only read, whatever its scopes say. */
   readonly?: boolean;
+  /** Never without it. */
   expiresAt?: Date;
+  /** What its maker put there. */
   metadata?: Record<string, any>;
 }
 
 /** A token as lists show it: never its text. */
 export interface ITokenInfo extends IAuthToken {
+  /** What it is revoked by where its text is not known. */
   key?: string;
   /** Its first characters. */
   hint?: string;
+  /** The same as `type`. */
   protocol?: TRegistryProtocol;
+  /** What its maker calls it. */
   name?: string;
   /** ISO 8601. */
   created?: string;
+  /** Kept in memory and written down now and then. */
   lastUsed?: Date;
 }
 
+/** What a new token may do, and for how long. */
 export interface ITokenOptions {
   protocol?: TRegistryProtocol;
+  /** Whether it may only read. */
   readonly?: boolean;
   /** Everything of the protocol by default. */
   scopes?: string[];
@@ -340,42 +394,58 @@ export interface ITokenOptions {
   expiresAt?: Date;
   /** Seconds from now; wins over `expiresAt`. */
   expiresIn?: number;
-  /** Networks it may be used from. */
+  /** Networks it may be used from; all without it. */
   cidr?: string[];
+  /** For the user who looks at a list of them. */
   name?: string;
+  /** Kept with it. */
   metadata?: Record<string, any>;
 }
 
-type MaybePromise<T> = T | Promise<T>;
+/** Both are taken: a value and a promise of it. */
+export type MaybePromise<T> = T | Promise<T>;
 
 /** Users, tokens and rights of the application. A call that throws, or takes too long, grants nothing and is answered with 500. */
 export interface IAuthProvider {
+  /** Called once by `SmartRegistry.init()`, which fails if it does. */
   init?(): MaybePromise<void>;
   /** The user's id, if the password is right. */
   authenticate(credentials: ICredentials): MaybePromise<string | null>;
+  /** What the token stands for; null for one that is unknown, revoked or expired. */
   validateToken(token: string, protocol?: TRegistryProtocol): MaybePromise<IAuthToken | null>;
+  /** The text of a new token. */
   createToken(userId: string, protocol: TRegistryProtocol, options?: ITokenOptions): MaybePromise<string>;
+  /** Ends a token; one that is not there is fine. */
   revokeToken(token: string): MaybePromise<void>;
   /** `resource` reads `npm:package:my-package`; `token` is null for nobody. */
   authorize(token: IAuthToken | null, resource: string, action: string): MaybePromise<boolean>;
+  /** For `npm token list` and the like; without it they show none. */
   listUserTokens?(userId: string): MaybePromise<IAuthToken[]>;
 }
 
+/**
+ * Users, tokens and rights of a registry, for the application around it. Its calls reject with a {@link RegistryError} for arguments that make no sense,
+ * and where the store or the provider behind fails.
+ */
 export declare class AuthManager {
   /** The one of a registry comes from `getAuthManager()`. One made here keeps users and tokens in this process. */
   constructor(config?: IAuthConfig);
+  /** Opens what is behind it. Idempotent. */
   init(): Promise<void>;
-  /** Null for a wrong password. An unknown user name is registered. */
+  /** The user's id; null for a wrong password. An unknown user name is registered. */
   authenticate(credentials: ICredentials): Promise<string | null>;
+  /** The text of a new token of any protocol; it is shown this once and kept as a hash. */
   createToken(userId: string, protocol: TRegistryProtocol, options?: ITokenOptions): Promise<string>;
-  /** A signed token (JWT). */
+  /** A signed token (JWT) with these scopes; good for an hour unless it is said otherwise. */
   createOciToken(userId: string, scopes: string[], expiresInSeconds?: number): Promise<string>;
+  /** A UUID. `readonly` by default as `npmTokens.defaultReadonly` says. */
   createNpmToken(userId: string, readonly?: boolean): Promise<string>;
   createMavenToken(userId: string, readonly?: boolean): Promise<string>;
   createCargoToken(userId: string, readonly?: boolean): Promise<string>;
   createComposerToken(userId: string, readonly?: boolean): Promise<string>;
   createPypiToken(userId: string, readonly?: boolean): Promise<string>;
   createRubyGemsToken(userId: string, readonly?: boolean): Promise<string>;
+  /** What a token stands for, if it is good now; with `protocol`, only if it is good for that. */
   validateToken(token: string, protocol?: TRegistryProtocol): Promise<IAuthToken | null>;
   validateOciToken(token: string): Promise<IAuthToken | null>;
   validateNpmToken(token: string): Promise<IAuthToken | null>;
@@ -384,7 +454,9 @@ export declare class AuthManager {
   validateComposerToken(token: string): Promise<IAuthToken | null>;
   validatePypiToken(token: string): Promise<IAuthToken | null>;
   validateRubyGemsToken(token: string): Promise<IAuthToken | null>;
+  /** Whether a token (null: nobody) may do `action` to `resource`, such as `npm:package:my-package`. */
   authorize(token: IAuthToken | null, resource: string, action: TRegistryAction | string): Promise<boolean>;
+  /** Ends a token, and every token that was made from it, in all processes; one that is not there is fine. */
   revokeToken(token: string): Promise<void>;
   revokeOciToken(token: string): Promise<void>;
   revokeNpmToken(token: string): Promise<void>;
@@ -393,7 +465,9 @@ export declare class AuthManager {
   revokeComposerToken(token: string): Promise<void>;
   revokePypiToken(token: string): Promise<void>;
   revokeRubyGemsToken(token: string): Promise<void>;
+  /** The tokens of a user, without their texts. */
   listUserTokens(userId: string): Promise<ITokenInfo[]>;
+  /** The same as `listUserTokens()`. */
   getUserTokens(userId: string): Promise<ITokenInfo[]>;
 }
 
@@ -411,15 +485,20 @@ export declare class DefaultAuthProvider implements IAuthProvider {
 
 // ---- storage ---------------------------------------------------------------------------------------------------------------------
 
+/** What is known of an object when a hook is asked. */
 export interface IStorageMetadata {
   contentType?: string;
   /** Bytes. */
   size?: number;
+  /** `sha256:…`, where it is known. */
   digest?: string;
+  /** The package or repository that the object belongs to. */
   packageName?: string;
+  /** The version or tag. */
   version?: string;
 }
 
+/** What happens to which object, and by whom. */
 export interface IStorageHookContext {
   operation: 'put' | 'delete' | 'get';
   /** Full key of the object. */
@@ -431,83 +510,119 @@ export interface IStorageHookContext {
   timestamp: Date;
 }
 
+/** Whether an object may be written. */
 export interface IBeforePutResult {
+  /** `false` answers the request with 403; nothing is left behind. */
   allowed: boolean;
   /** Shown to the client. */
   reason?: string;
 }
 
+/** Whether an object may be deleted. */
 export interface IBeforeDeleteResult {
+  /** `false` answers the request with 403. */
   allowed: boolean;
+  /** Shown to the client. */
   reason?: string;
 }
 
-/** A `before` that throws denies; an `after` that throws is logged. */
+/** A `before` that throws, or takes longer than `limits.hookTimeoutMs`, denies; an `after` that does is logged. */
 export interface IStorageHooks {
+  /** Asked before an object is written, with its size where that is known. */
   beforePut?(context: IStorageHookContext): MaybePromise<IBeforePutResult>;
+  /** Told once an object is there. */
   afterPut?(context: IStorageHookContext): MaybePromise<void>;
+  /** Asked before an object is deleted. */
   beforeDelete?(context: IStorageHookContext): MaybePromise<IBeforeDeleteResult>;
+  /** Told once an object is gone. */
   afterDelete?(context: IStorageHookContext): MaybePromise<void>;
+  /** Told of every object that a user reads. */
   afterGet?(context: IStorageHookContext): MaybePromise<void>;
 }
 
 /** What is known of a stored object. */
 export interface IObjectMetadata {
   key: string;
+  /** Bytes. */
   size: number;
+  /** Changes with the content. */
   etag: string;
   lastModified: Date;
   contentType?: string;
+  /** What was given with it, by name. */
   metadata: Record<string, string>;
 }
 
+/** The objects of a registry. Keys of user data follow the layout of the replaced package: `npm/packages/{name}/index.json`, `oci/blobs/sha256/{hash}`. */
 export declare class RegistryStorage {
   /** The one of a registry comes from `getStorage()`. One made here opens the same data on its own. */
   constructor(config: IStorageConfig);
+  /** Connects, and makes the bucket where it is missing. Idempotent. */
   init(): Promise<void>;
+  /** The whole object; null if there is none. */
   getObject(key: string): Promise<Buffer | null>;
+  /** The object as a stream; null if there is none. */
   getObjectStream(key: string): Promise<TResponseBody | null>;
+  /** Writes an object whole: nobody sees half of it. Storage hooks are asked, as for what a user does. */
   putObject(key: string, data: Buffer | Uint8Array | string | TBodyStream, metadata?: { contentType?: string } & Record<string, string | undefined>): Promise<void>;
   /** Writes only where there is nothing; false if there is something. */
   createObject(key: string, data: Buffer | Uint8Array | string): Promise<boolean>;
+  /** Deletes an object; one that is not there is fine. */
   deleteObject(key: string): Promise<void>;
+  /** Every key that begins with `prefix`, in order. */
   listObjects(prefix?: string): Promise<string[]>;
   objectExists(key: string): Promise<boolean>;
+  /** What is known of an object; null if there is none. */
   getMetadata(key: string): Promise<IObjectMetadata | null>;
 }
 
 // ---- upstream --------------------------------------------------------------------------------------------------------------------
 
+/** What an upstream is shown. It never goes to another host that the upstream redirects to. */
 export interface IUpstreamAuthConfig {
   type: 'none' | 'basic' | 'bearer' | 'api-key';
+  /** `basic`. */
   username?: string;
+  /** `basic`. */
   password?: string;
+  /** `bearer`; with a `username` and an OCI upstream, the password for its token endpoint. */
   token?: string;
+  /** `api-key`: the header's name. */
   headerName?: string;
+  /** `api-key`: what stands in it. */
   headerValue?: string;
   /** OCI: further hosts whose token endpoints may be shown the credentials. */
   tokenHosts?: string[];
 }
 
+/** Which names an upstream is asked for. */
 export interface IUpstreamScopeRule {
+  /** A glob over names: `@acme/*`. */
   pattern: string;
   action: 'include' | 'exclude';
 }
 
+/** How long an upstream's answers are kept. What an upstream does not say is taken from its protocol's, then from the default. */
 export interface IUpstreamCacheConfig {
+  /** Whether anything is kept; on by default. */
   enabled?: boolean;
+  /** Seconds for which a document is fresh; 300 by default. */
   defaultTtlSeconds?: number;
+  /** Seconds for which something is fresh that never changes under its name; 30 days by default. */
   immutableTtlSeconds?: number;
+  /** Whether what is no longer fresh is served while it is asked for again; on by default. */
   staleWhileRevalidate?: boolean;
+  /** For how many seconds after it was fresh; 3600 by default. */
   staleMaxAgeSeconds?: number;
-  /** For how long something is served, after it was fresh, while its upstream fails. */
+  /** For how many seconds something is served, after it was fresh, while its upstream fails; 30 days by default. */
   staleIfErrorSeconds?: number;
+  /** For how many seconds it is believed that something is not there; 60 by default. */
   negativeCacheTtlSeconds?: number;
 }
 
 /** What of an upstream is let through. */
 export interface IUpstreamPolicyConfig {
-  /** Seconds that a version must have been out. */
+  /** Seconds that a version must have been out; 0 by default. */
   minimumReleaseAgeSeconds?: number;
   /** Names for which no age is asked. */
   minimumReleaseAgeExclude?: string[];
@@ -517,17 +632,27 @@ export interface IUpstreamPolicyConfig {
   block?: { name: string; versions?: string; reason?: string }[];
 }
 
+/** How hard an upstream is tried. What an upstream does not say is taken from its protocol's, then from the default. */
 export interface IUpstreamResilienceConfig {
+  /** Milliseconds for a connection, for the head of an answer after that, and for each silence within its body; 30,000 by default. */
   timeoutMs?: number;
+  /** Further tries after a failed one; 3 by default. */
   maxRetries?: number;
+  /** Milliseconds before the first of them, doubled for each, with jitter; 1000 by default. */
   retryDelayMs?: number;
+  /** Milliseconds that a delay does not exceed; 30,000 by default. */
   retryMaxDelayMs?: number;
+  /** Failures in a row after which an upstream is left alone; 5 by default. */
   circuitBreakerThreshold?: number;
+  /** Milliseconds for which it is left alone, before one request tries it; 30,000 by default. */
   circuitBreakerResetMs?: number;
 }
 
+/** One registry elsewhere. */
 export interface IUpstreamRegistryConfig {
+  /** Its name in metrics, logs and what is cached: unique, and kept when the URL changes. */
   id: string;
+  /** Its base URL. */
   url: string;
   /** Lower is asked first. */
   priority: number;
@@ -546,30 +671,43 @@ export interface IUpstreamRegistryConfig {
   namespace?: string;
 }
 
+/** What a protocol takes from elsewhere. */
 export interface IProtocolUpstreamConfig {
   enabled: boolean;
+  /** Asked in the order of their `priority`; the first that has a name answers. */
   upstreams: IUpstreamRegistryConfig[];
+  /** For upstreams that say nothing of their own. */
   cache?: IUpstreamCacheConfig;
+  /** For upstreams that say nothing of their own. */
   resilience?: IUpstreamResilienceConfig;
+  /** For upstreams that say nothing of their own. */
   policy?: IUpstreamPolicyConfig;
   /** Names that are never asked for outside, whether anything of that name is here or not. */
   private?: string[];
   /** Names whose own versions and those of an upstream are shown as one package; own versions win. Not for a provider of one's own. */
   merge?: string[];
-  /** Whether a name that exists upstream may be published here for the first time. */
+  /** Whether a name that exists upstream may be published here for the first time; no by default, and the publish is refused. */
   allowShadowing?: boolean;
 }
 
+/** What is looked for, and by whom. */
 export interface IUpstreamResolutionContext {
   protocol: TRegistryProtocol;
+  /** The package or repository. */
   resource: string;
+  /** The part of the name that an organisation owns: `@acme`. Null for none. */
   scope?: string | null;
+  /** Of the request. */
   actor?: IRequestActor;
+  /** Of the request. */
   method: string;
+  /** What of the resource: `packument`, `tarball`, `manifest`, `blob`, … */
   resourceType: string;
 }
 
+/** Says for each request what is asked elsewhere. One that throws, or takes more than ten seconds, answers the request with 500, and nothing is asked. */
 export interface IUpstreamProvider {
+  /** Null for nothing. */
   resolveUpstreamConfig(context: IUpstreamResolutionContext): MaybePromise<IProtocolUpstreamConfig | null>;
 }
 
@@ -581,9 +719,11 @@ export declare class StaticUpstreamProvider implements IUpstreamProvider {
 
 /** Stops asking an upstream that fails, and tries it again after a while with one request. */
 export declare class CircuitBreaker {
+  /** Of the second argument `circuitBreakerThreshold` and `circuitBreakerResetMs` count. */
   constructor(id: string, resilience?: IUpstreamResilienceConfig);
   readonly id: string;
   getState(): 'CLOSED' | 'OPEN' | 'HALF_OPEN';
+  /** Whether a request may be made now. Half open, one may, whose outcome is then to be recorded. */
   canRequest(): boolean;
   recordSuccess(): void;
   recordFailure(): void;
@@ -592,18 +732,23 @@ export declare class CircuitBreaker {
 
 /** Keeps what upstreams answered, in this process's memory. */
 export declare class UpstreamCache {
+  /** `limit`: entries that are kept, those used last; 10,000 by default. */
   constructor(config?: IUpstreamCacheConfig, limit?: number);
   readonly size: number;
   isEnabled(): boolean;
+  /** The entry, `stale` when it should be asked for again, `negative` when it says that there is nothing; null if there is none worth having. */
   get(key: string): { data: any; contentType?: string; etag?: string; stale: boolean; negative: boolean } | null;
   set(key: string, data: any, options?: { contentType?: string; etag?: string; immutable?: boolean; ttlSeconds?: number }): void;
+  /** Remembers that there is nothing. */
   setNegative(key: string): void;
+  /** Forgets an entry; whether there was one. */
   invalidate(key: string): boolean;
   clear(): void;
 }
 
 // ---- the registry ----------------------------------------------------------------------------------------------------------------
 
+/** The handler of one protocol, as `getRegistry()` gives it. */
 declare class BaseRegistry {
   protected constructor();
   readonly protocol: TRegistryProtocol;
@@ -621,7 +766,8 @@ export declare class ComposerRegistry extends BaseRegistry {}
 export declare class PypiRegistry extends BaseRegistry {}
 export declare class RubyGemsRegistry extends BaseRegistry {}
 
-interface IRegistryClasses {
+/** Which class stands for which protocol. */
+export interface IRegistryClasses {
   oci: OciRegistry;
   npm: NpmRegistry;
   maven: MavenRegistry;
@@ -633,17 +779,27 @@ interface IRegistryClasses {
 
 /** Bounds of the listener; times in milliseconds. */
 export interface IHttpLimits {
+  /** Connections at a time; more wait in the operating system's queue. 10,000 by default. */
   maxConnections?: number;
+  /** Bytes of a request's line and headers; beyond: 431. 64 KiB by default. */
   maxHeaderBytes?: number;
+  /** From the first byte of a request to the end of its headers; 30,000 by default. */
   headerTimeoutMs?: number;
+  /** How long a connection without a request is kept; 75,000 by default. */
   idleTimeoutMs?: number;
+  /** How long a client may neither send the body it announced nor take the body it asked for; 60,000 by default. */
   stallTimeoutMs?: number;
+  /** Bytes of a body that are read and dropped after an early answer (401, 413), so that the client gets to see it; 64 MiB by default. */
   drainBytes?: number;
+  /** HTTP/2 requests at a time on one connection; 256 by default. */
   maxStreams?: number;
+  /** How long `close()` waits for running requests; 30,000 by default. */
   closeTimeoutMs?: number;
+  /** How often the certificate files are looked at; 10,000 by default. */
   tlsReloadMs?: number;
 }
 
+/** Where and how the native listener listens. */
 export interface IListenOptions {
   /** 0 (default) picks a free one. */
   port?: number;
@@ -651,6 +807,7 @@ export interface IListenOptions {
   host?: string;
   /** PEM text or the names of PEM files; files are read again when they change. */
   tls?: { cert: string | Buffer; key: string | Buffer };
+  /** Bounds of connections. */
   limits?: IHttpLimits;
 }
 
@@ -662,10 +819,13 @@ export interface Server {
   close(): Promise<void>;
   /** Reads the certificate files again, now. */
   reloadTls(): Promise<void>;
+  /** Keeps the process alive again. */
   ref(): this;
+  /** Lets the process end although this still listens. */
   unref(): this;
 }
 
+/** How to collect. */
 export interface IGcOptions {
   /** Only say what would be removed. */
   dryRun?: boolean;
@@ -673,6 +833,7 @@ export interface IGcOptions {
   onProgress?: (standing: IProgress) => void;
 }
 
+/** How to verify. */
 export interface IVerifyOptions {
   /** Look only whether objects are there and how large they are, and read none of them. */
   shallow?: boolean;
@@ -694,6 +855,7 @@ export interface IVerifyReport {
   findings: { protocol: TRegistryProtocol; name: string; key: string; problem: string }[];
 }
 
+/** What to import, and from where. */
 export interface IImportOptions {
   protocol: 'npm' | 'oci';
   /** URL of a registry; npm: also the storage folder of a verdaccio. */
@@ -711,6 +873,7 @@ export interface IImportOptions {
   onProgress?: (standing: IProgress) => void;
 }
 
+/** What an import did. */
 export interface IImportReport {
   /** Packages or repositories. */
   names: number;
@@ -726,6 +889,7 @@ export interface IImportReport {
   problems: { name: string; version?: string; problem: string }[];
 }
 
+/** So many objects, and so many bytes in them. */
 export interface IAmount {
   objects: number;
   bytes: number;
@@ -755,6 +919,7 @@ export interface IRegistryEvent {
   gone: boolean;
 }
 
+/** How far a long work is. */
 export interface IProgress {
   /** For people; empty before the beginning. */
   phase: string;
@@ -769,6 +934,7 @@ export interface IGcReport {
   protocols: { oci?: IGcProtocolReport };
 }
 
+/** What a collection did in one protocol. */
 export interface IGcProtocolReport {
   /** How many things were looked at, by kind. */
   examined: Record<string, number>;
@@ -782,6 +948,10 @@ export interface IGcProtocolReport {
   warnings: string[];
 }
 
+/**
+ * A registry: one object for all its protocols, over one storage. What the application calls rejects with a {@link RegistryError}; what clients ask is
+ * answered, whatever goes wrong.
+ */
 export declare class SmartRegistry {
   /** Opens and connects nothing. Throws an error that names the wrong option of an unusable configuration. */
   constructor(config: IRegistryConfig);
@@ -791,11 +961,15 @@ export declare class SmartRegistry {
   handleRequest(context: IRequestContext): Promise<IResponse>;
   /** For `node:http`, Express, Connect and middie. Calls `next` for paths of no protocol. */
   nodeHandler(): (req: IncomingMessage, res: ServerResponse, next?: (error?: any) => void) => void;
+  /** The objects behind it. Usable once `init()` has resolved. */
   getStorage(): RegistryStorage;
+  /** Its users, tokens and rights. Usable once `init()` has resolved. */
   getAuthManager(): AuthManager;
   /** Undefined for a protocol that is not enabled. */
   getRegistry<P extends TRegistryProtocol>(protocol: P): IRegistryClasses[P] | undefined;
+  /** Starts the native listener: HTTP/1.1, HTTP/2 and TLS, with no JavaScript on the path. Rejects where the address is taken. */
   listen(options?: IListenOptions): Promise<Server>;
+  /** Whether `init()` has resolved and `destroy()` has not been called. */
   isInitialized(): boolean;
   /** Removes what nothing names any more, while this and other processes serve. Rejects with `code: 'CONFLICT'` while another process is at it. */
   gc(options?: IGcOptions): Promise<IGcReport>;
@@ -819,6 +993,7 @@ export declare class SmartRegistry {
   events(protocol: TRegistryProtocol, options?: { since?: number }): Promise<{ events: IRegistryEvent[]; last: number; gap: boolean }>;
   /** The numbers of this registry, as Prometheus reads them. */
   metrics(): string;
+  /** Lets go of sockets, timers and callbacks, so that the process can end. A second call is fine. */
   destroy(): Promise<void>;
 }
 
@@ -830,6 +1005,7 @@ export declare function streamToBuffer(stream: TBodyStream | null | undefined): 
 export declare function streamToJson<T = any>(stream: TBodyStream | null | undefined): Promise<T>;
 /** A stream of anything: bytes and text as they are, any other value as JSON. */
 export declare function toReadableStream(data: Buffer | Uint8Array | string | object): TResponseBody;
+/** Whether something is a Web stream. */
 export declare function isReadableStream(value: unknown): value is TResponseBody;
 
 // Nothing else of this file is public.

@@ -1,28 +1,8 @@
 // Finds and loads the native addon. Everything it exports is private: the public API is the facade around it.
 'use strict';
 
-const { readFileSync } = require('node:fs');
 const { join } = require('node:path');
-
-/** Whether this Linux runs on musl. The linker's own script tells it in microseconds; the process report knows too, and takes longer. */
-function isMusl() {
-  try {
-    return readFileSync('/usr/bin/ldd', 'latin1').includes('musl');
-  } catch {
-    const report = /** @type {any} */ (process.report);
-    if (!report) return false;
-    // Otherwise the report looks up the name of every open connection.
-    report.excludeNetwork = true;
-    return !report.getReport().header.glibcVersionRuntime;
-  }
-}
-
-/** `linux-x64-gnu`, `darwin-arm64`, `win32-x64-msvc`: as the platform packages are called. */
-function platformName() {
-  const base = `${process.platform}-${process.arch}`;
-  if (process.platform === 'win32') return `${base}-msvc`;
-  return process.platform === 'linux' ? `${base}-${isMusl() ? 'musl' : 'gnu'}` : base;
-}
+const { platforms, platformName } = require('./platform.cjs');
 
 function load() {
   const chosen = process.env.NAPI_RS_NATIVE_LIBRARY_PATH;
@@ -39,10 +19,31 @@ function load() {
       cause = error;
     }
   }
-  throw new Error(
-    `smartregistry-native: there is no addon for ${name}; reinstall with optional dependencies, or build it with "npm run build" in a checkout`,
-    { cause },
-  );
+  throw failure(name, cause);
+}
+
+/** Three different things can be wrong, and each has a different remedy. */
+function failure(name, cause) {
+  const { code, text } = reason(name, cause);
+  return Object.assign(new Error(`smartregistry-native: ${text}`, { cause }), { code });
+}
+
+function reason(name, cause) {
+  for (let error = cause; error instanceof Error; error = /** @type {any} */ (error.cause)) {
+    if (/** @type {any} */ (error).code === 'MODULE_NOT_FOUND') continue;
+    return { code: 'ADDON_UNUSABLE', text: `the addon for ${name} is here and does not load: ${error.message}` };
+  }
+  if (!platforms.includes(name)) {
+    return {
+      code: 'PLATFORM_UNSUPPORTED',
+      text: `there is no addon for ${name}, only for ${platforms.join(', ')}; with Rust one can be built in a checkout: npm run build`,
+    };
+  }
+  return {
+    code: 'ADDON_MISSING',
+    text: `the package smartregistry-native-${name} is not installed. It is an optional dependency of this one: install again without --omit=optional, on this platform `
+      + '(a node_modules folder or an image made on another has the other\'s), or build the addon in a checkout: npm run build',
+  };
 }
 
 /** @type {any} */

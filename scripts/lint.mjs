@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { client } from './clients.mjs';
+import { outdated } from './docs.mjs';
 import { nodeModules } from './lib/node-modules.mjs';
 import { cargoTarget, root } from './lib/paths.mjs';
 import { run, say, script } from './lib/run.mjs';
@@ -17,7 +18,9 @@ await script(async () => {
     'cargo clippy without node': () => cargo('clippy', '--locked', '--all-targets', '--no-default-features', '--quiet', '--', '-D', 'warnings'),
     'cargo deny': deny,
     tsc: typescript,
+    'docs/api': reference,
     'no registry in package-lock.json': lockFile,
+    actionlint: workflows,
   };
   let failed = 0;
   for (const [name, check] of Object.entries(checks)) {
@@ -60,9 +63,22 @@ async function typescript() {
   return run(join(root, 'node_modules', '.bin', 'tsc'), ['--noEmit', '--project', project], { allowFailure: true });
 }
 
+/** The reference is committed, so that it can be read where the code is. */
+async function reference() {
+  const output = await outdated();
+  return { code: output ? 1 : 0, output };
+}
+
 /** A lock file that names a registry breaks everybody who uses another. */
 async function lockFile() {
   const { packages } = JSON.parse(await readFile(join(root, 'package-lock.json'), 'utf8'));
   const named = Object.entries(packages).filter(([, entry]) => entry.resolved).map(([path]) => path);
   return { code: named.length ? 1 : 0, output: `these entries name where they came from: ${named.join(', ')}` };
+}
+
+/** What a workflow says is seen by nobody until it runs. */
+async function workflows() {
+  const { argv } = await client('actionlint');
+  const folder = join(root, '.github', 'workflows');
+  return run(argv[0], (await readdir(folder)).map((name) => join(folder, name)), { allowFailure: true });
 }

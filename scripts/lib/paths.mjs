@@ -3,6 +3,9 @@ import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import platform from '../../js/platform.cjs';
+
+export const { platforms, platformName } = platform;
 
 /** Root of the checkout. */
 export const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
@@ -15,16 +18,6 @@ export const cargoTarget = process.env.CARGO_TARGET_DIR ? resolve(process.env.CA
 
 /** The program of the command line. */
 export const cli = join(root, 'bin', 'smartregistry-native.js');
-
-/** Platform name as napi packages spell it, e.g. `linux-x64-gnu`, `darwin-arm64`, `win32-x64-msvc`. */
-export function platformName() {
-  const base = `${process.platform}-${process.arch}`;
-  if (process.platform === 'win32') return `${base}-msvc`;
-  if (process.platform !== 'linux') return base;
-  // A glibc build of Node names its glibc in its report; a musl build has no such field.
-  const glibc = process.report?.getReport()?.header?.glibcVersionRuntime;
-  return `${base}-${glibc ? 'gnu' : 'musl'}`;
-}
 
 /** The addon as the loader finds it in a checkout. */
 export const addon = join(root, `smartregistry.${platformName()}.node`);
