@@ -168,8 +168,7 @@ impl Document for Packument {
     }
 
     fn serialize(&self) -> Result<Bytes> {
-        let size = self.releases.iter().map(|release| release.manifest.len() + 64).sum::<usize>();
-        let mut out = Vec::with_capacity(size + 4096);
+        let mut out = Vec::with_capacity(self.stored_room());
         let mut object = ObjectWriter::begin(&mut out);
         self.write_head(&mut object);
         let mut versions = object.object("versions");
@@ -209,6 +208,19 @@ impl Packument {
     pub(crate) fn is_new(&self) -> bool {
         let once = self.notes.unpublished.is_some() || !self.notes.tombstones.is_empty();
         self.rev.is_empty() || (self.releases.is_empty() && !once)
+    }
+
+    /// Room for the stored text, which has the names of two files for each version.
+    fn stored_room(&self) -> usize {
+        self.room(2 * self.name.len() + 96)
+    }
+
+    /// Room for its text, where so much is written for each version beside manifest and time. Rather too much, which costs nothing while
+    /// it is not touched: a text that outgrows its room is there twice while it is copied, and keeps a room of twice its size.
+    pub(crate) fn room(&self, beside: usize) -> usize {
+        let one = |release: &Release| release.manifest.len() + 6 * release.version.len() + 96 + beside;
+        let rest = self.readme.as_ref().map_or(0, String::len) + (64 << 10);
+        self.releases.iter().map(one).sum::<usize>() + rest
     }
 
     /// Goes on only if the document stays within `limits.packument`.
@@ -352,6 +364,25 @@ fn cut(text: &str, limit: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocols::npm::keys;
+    use crate::protocols::npm::name::PackageName;
+
+    #[test]
+    fn no_text_outgrows_its_room() {
+        let name = PackageName::parse("@acme/widget").unwrap();
+        let mut packument = Packument { name: name.as_str().into(), ..Packument::default() };
+        for n in 0..500 {
+            let version = format!("1.0.{n}-beta.{n}");
+            packument.time.insert(version.clone(), EPOCH.into());
+            packument.notes.tarballs.insert(version.clone(), keys::other_tarball(&name, &version));
+            packument.notes.attestations.insert(version.clone(), keys::attestations(&version));
+            let manifest = Bytes::from_static(b"{}");
+            packument.releases.push(Release { version: version.into(), manifest, foreign: false });
+        }
+        let room = packument.stored_room();
+        let text = packument.serialize().unwrap().len();
+        assert!(text <= room && room < 2 * text + (64 << 10), "{text} bytes in a room of {room}");
+    }
 
     #[test]
     fn a_foreign_packument_is_read_leniently_and_written_back_whole() {

@@ -44,6 +44,9 @@ const INSTALL_FIELDS: &[&str] = &[
     "libc",
 ];
 
+/// Bytes of a signature of ours with what stands around it, at most.
+const SIGNATURE: usize = 256;
+
 /// Which form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Form {
@@ -72,18 +75,29 @@ pub(crate) struct Ready {
     pub(crate) modified: String,
 }
 
-/// Names a representation: the document's key and version, where it is served from, and the form.
+/// What a representation is of: the document's key, where it is served from, and the form.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Id {
+struct Place {
     package: String,
-    version: String,
     base: String,
     form: Form,
 }
 
+/// Names a representation, of a version of the document.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Id {
+    place: Place,
+    version: String,
+}
+
+/// Of how many forms the last version is remembered.
+const NEWEST: u64 = 50_000;
+
 /// The representations that this process keeps.
 pub(crate) struct Representations {
     cache: Cache<Id, Arc<Ready>>,
+    /// Which version was made last.
+    newest: moka::sync::Cache<Place, String>,
     /// Whether the abbreviated form has `time`: pnpm then needs one request instead of two.
     abbreviated_time: bool,
 }
@@ -92,10 +106,15 @@ impl Representations {
     /// With room for `bytes` bytes.
     pub(crate) fn new(bytes: u64, abbreviated_time: bool) -> Self {
         let weigh = |id: &Id, ready: &Arc<Ready>| {
-            let size = ready.plain.len() + ready.gzip.len() + id.package.len() + id.base.len() + 256;
+            let size =
+                ready.plain.len() + ready.gzip.len() + id.place.package.len() + id.place.base.len() + 256;
             u32::try_from(size).unwrap_or(u32::MAX)
         };
-        Self { cache: Cache::builder().max_capacity(bytes).weigher(weigh).build(), abbreviated_time }
+        Self {
+            cache: Cache::builder().max_capacity(bytes).weigher(weigh).build(),
+            newest: moka::sync::Cache::new(NEWEST),
+            abbreviated_time,
+        }
     }
 
     /// The entity tag of a form: known without making it. Weak, since proxies that compress drop strong ones, and the same for plain
@@ -115,14 +134,12 @@ impl Representations {
         form: Form,
     ) -> Result<Arc<Ready>> {
         let base = cx.mount.base_url();
-        let id = Id {
-            package: name.as_str().to_owned(),
-            version: loaded.version.0.clone(),
-            base: base.clone(),
-            form,
-        };
+        let place = Place { package: name.as_str().to_owned(), base: base.clone(), form };
+        let id = Id { place, version: loaded.version.0.clone() };
         let (name, loaded, time) = (name.clone(), Arc::clone(loaded), self.abbreviated_time);
+        let coming = id.clone();
         let make = async move {
+            self.forget_older(coming).await;
             let signer = npm.signing.for_unsigned(cx, &loaded.document).await?;
             let work = move || {
                 let view = View { base: &base, signer: signer.as_deref() };
@@ -138,6 +155,19 @@ impl Representations {
             tracing::error!(causes = error.causes(), "{}", error.message());
             Error::unavailable("the packument could not be made ready; try again")
         })
+    }
+
+    /// Makes room for a form that is about to be made: nobody asks for that of the version before again, and each may be as large as
+    /// the document.
+    async fn forget_older(&self, coming: Id) {
+        let Id { place, version } = coming;
+        let older = self.newest.get(&place).filter(|older| *older != version);
+        self.newest.insert(place.clone(), version);
+        if let Some(version) = older {
+            self.cache.invalidate(&Id { place, version }).await;
+            // Else it stays until the cache finds time.
+            self.cache.run_pending_tasks().await;
+        }
     }
 }
 
@@ -163,8 +193,9 @@ fn make(name: &PackageName, packument: &Packument, view: &View<'_>, form: Form, 
 
 /// The full packument, with its `_rev`, as it is edited and sent back.
 pub(crate) fn full(name: &PackageName, packument: &Packument, view: &View<'_>) -> Vec<u8> {
-    let mut out =
-        Vec::with_capacity(packument.releases.iter().map(|release| release.manifest.len() + 64).sum());
+    let signature = if view.signer.is_some() { SIGNATURE } else { 0 };
+    let url = view.base.len() + 2 * name.as_str().len();
+    let mut out = Vec::with_capacity(packument.room(url + signature));
     let mut object = ObjectWriter::begin(&mut out);
     packument.write_head(&mut object);
     // `npm view` says who took a package away, and when, if there are no versions at all.
@@ -297,4 +328,31 @@ fn attestations(name: &PackageName, version: &str, value: &[u8], base: &str) -> 
 /// The one public URL of a tarball: clients leave it out of their lockfiles because they can build it themselves.
 pub(crate) fn tarball_url(name: &PackageName, version: &str, base: &str) -> String {
     format!("{base}/{name}/-/{}", keys::canonical(name, version))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_form_of_a_new_version_takes_the_place_of_the_last() {
+        let kept = Representations::new(1 << 20, true);
+        let id = |version: &str, form| Id {
+            place: Place { package: "widget".into(), base: "https://npm.example.com".into(), form },
+            version: version.into(),
+        };
+        let ready = || Arc::new(Ready { plain: Bytes::new(), gzip: Bytes::new(), modified: String::new() });
+        let make = async |id: Id| {
+            kept.forget_older(id.clone()).await;
+            kept.cache.insert(id, ready()).await;
+        };
+        for version in ["1", "2", "2"] {
+            make(id(version, Form::Full)).await;
+            make(id(version, Form::Abbreviated)).await;
+        }
+        for form in [Form::Full, Form::Abbreviated] {
+            assert!(!kept.cache.contains_key(&id("1", form)));
+            assert!(kept.cache.contains_key(&id("2", form)));
+        }
+    }
 }
