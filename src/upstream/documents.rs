@@ -137,6 +137,17 @@ impl Documents {
         Ok(self.held.contains_key(&place) || place.look(objects).await?.is_some())
     }
 
+    /// A document that may change, if it is here and fresh.
+    pub(super) fn held<D: Send + Sync + 'static>(
+        &self,
+        upstream: &Arc<Upstream>,
+        path: &str,
+    ) -> Option<Copy<D>> {
+        let held = self.held.get(&self.place(upstream, path))?;
+        let fresh = held.entry.text.is_some() && held.entry.age(self.clock.now()) < upstream.ttl(false);
+        if fresh { answer(upstream, Some(held), Verdict::Hit) } else { None }
+    }
+
     /// A document of an upstream; `None` if it has no such thing. `newest`: the client wants to know how it is now.
     pub(super) async fn get<D: Send + Sync + 'static>(
         self: &Arc<Self>,

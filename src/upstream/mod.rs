@@ -237,6 +237,18 @@ impl Upstreams {
         Ok(chain)
     }
 
+    /// The document that this process holds of the first candidate, if it is fresh: what most requests find. Otherwise see [`Self::document`].
+    pub async fn held<D: Send + Sync + 'static>(
+        &self,
+        objects: &Objects,
+        candidates: &Candidates,
+        path: impl Fn(&Upstream) -> String + Send,
+    ) -> Option<Copy<D>> {
+        self.hear_of_purges(objects).await;
+        let upstream = candidates.list.iter().find(|upstream| candidates.check_policy(upstream).is_ok())?;
+        self.documents.held(upstream, &path(upstream))
+    }
+
     /// A document, from the first candidate that has it; `None` if none has. One that had it before is not passed over because it fails: another
     /// one's could be anybody's.
     pub async fn document<D: Send + Sync + 'static>(

@@ -24,6 +24,9 @@ pub(super) fn asks_for_any(rules: &[ScopeRule], names: &[impl AsRef<str>]) -> bo
 
 /// Whether one of the patterns covers a name, however it is written.
 pub(super) fn is_kept_inside(patterns: &[String], name: &str) -> bool {
+    if patterns.is_empty() {
+        return false;
+    }
     let lower = name.to_lowercase();
     patterns.iter().any(|pattern| covers_any_case(pattern, &lower))
 }

@@ -42,6 +42,10 @@ struct Text {
 /// What a tag names, from the first upstream that has it; `None` if none has.
 pub(super) async fn look(call: &Call<'_>, place: &Place, tag: &str) -> Result<Option<Copy<Tag>>> {
     let Some(candidates) = &place.candidates else { return Ok(None) };
+    let path = |upstream: &Upstream| keys::upstream_tag(&remote_name(upstream, candidates.name()), tag);
+    if let Some(copy) = call.cx.upstream.held(&call.cx.objects, candidates, path).await {
+        return Ok(Some(copy));
+    }
     let source = |upstream: &Upstream| {
         let repository = remote_name(upstream, candidates.name());
         let path = keys::upstream_tag(&repository, tag);
