@@ -76,6 +76,18 @@ impl Objects {
         }
     }
 
+    /// Tells the hooks, if there are any, of a read of `size` bytes that was answered from memory: to them it is one like any other.
+    ///
+    /// # Errors
+    /// What `what` is refused with.
+    pub async fn note_read(&self, size: u64, what: impl FnOnce() -> Result<(Key, ObjectInfo)>) -> Result<()> {
+        if self.storage.0.hooks.is_some() {
+            let (key, info) = what()?;
+            self.after(Operation::Get, &key, &info, Some(size)).await;
+        }
+        Ok(())
+    }
+
     /// Metadata of an object; `None` if there is none.
     pub async fn stat(&self, key: &Key) -> Result<Option<ObjectMeta>> {
         match self.storage.0.store.head(key).await {

@@ -24,6 +24,7 @@ pub(crate) async fn get_packument(
     let editable = request.query.get("write") == Some("true");
     let proxy::Shown { loaded, source } =
         proxy::package(npm, cx, name, editable || wants_newest(request)).await?;
+    note_read(cx, name, &loaded, source.is_some()).await?;
     let base = cx.mount.base_url();
     if editable {
         // About to be changed and sent back: the document as it is now, with its revision, from no cache and for none.
@@ -49,6 +50,15 @@ pub(crate) async fn get_packument(
         response = response.static_header(header::CONTENT_ENCODING, "gzip");
     }
     Ok(proxy::describe(npm, describe(response, cx, name, &loaded, &tag), source.as_ref()))
+}
+
+/// Tells the hooks that somebody reads the document. An upstream's is none of the application's objects.
+async fn note_read(cx: &Cx, name: &PackageName, loaded: &Loaded<Packument>, foreign: bool) -> Result<()> {
+    if foreign {
+        return Ok(());
+    }
+    let what = || Ok((keys::index(name)?, ObjectInfo::of(name.as_str()).content_type(FULL)));
+    cx.objects.note_read(loaded.size, what).await
 }
 
 /// The headers that a 200 and its 304 share.
@@ -78,6 +88,7 @@ fn wants_newest(request: &Request) -> bool {
 /// `GET /{pkg}/{version, tag or range}`
 pub(crate) async fn get_version(npm: &Npm, cx: &Cx, name: &PackageName, wanted: &str) -> Result<Response> {
     let proxy::Shown { loaded, source } = proxy::package(npm, cx, name, false).await?;
+    note_read(cx, name, &loaded, source.is_some()).await?;
     let packument = &loaded.document;
     let exact = packument.tagged(wanted).or_else(|| packument.release(wanted));
     let cleaned = || version::clean(wanted).and_then(|version| packument.release(&version));
@@ -106,15 +117,21 @@ pub(crate) async fn get_version(npm: &Npm, cx: &Cx, name: &PackageName, wanted: 
     Ok(proxy::describe(npm, response, source.as_ref()))
 }
 
+async fn newest(npm: &Npm, cx: &Cx, name: &PackageName) -> Result<Arc<Loaded<Packument>>> {
+    let proxy::Shown { loaded, source } = proxy::package(npm, cx, name, true).await?;
+    note_read(cx, name, &loaded, source.is_some()).await?;
+    Ok(loaded)
+}
+
 /// `GET /-/package/{pkg}/dist-tags`
 pub(crate) async fn list_tags(npm: &Npm, cx: &Cx, name: &PackageName) -> Result<Response> {
-    let loaded = proxy::package(npm, cx, name, true).await?.loaded;
+    let loaded = newest(npm, cx, name).await?;
     Ok(Response::json(StatusCode::OK, &loaded.document.tags).static_header(header::CACHE_CONTROL, REVALIDATE))
 }
 
 /// `GET /-/package/{pkg}/dist-tags/{tag}`
 pub(crate) async fn get_tag(npm: &Npm, cx: &Cx, name: &PackageName, tag: &str) -> Result<Response> {
-    let loaded = proxy::package(npm, cx, name, true).await?.loaded;
+    let loaded = newest(npm, cx, name).await?;
     let version = loaded.document.tags.get(tag).ok_or_else(not_found)?;
     Ok(Response::json(StatusCode::OK, version).static_header(header::CACHE_CONTROL, REVALIDATE))
 }

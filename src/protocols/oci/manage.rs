@@ -98,19 +98,24 @@ pub(super) async fn remove_manifest(call: &Call<'_>, name: &Name, digest: &Diges
 }
 
 async fn remove(call: &Call<'_>, name: &Name, digest: &Digest, stored: &Stored) -> Result<()> {
+    let info = manifests::info(name, &digest.to_string(), digest).content_type(stored.media_type.as_ref());
+    let key = keys::manifest(name, digest)?;
+    let manifest = Manifest::parse_stored(&stored.bytes);
+    let subject = manifest.as_ref().and_then(|manifest| manifest.subject.as_ref());
+    let referrer = subject.map(|subject| keys::referrer(name, subject, digest)).transpose()?;
+    // Before the first step, or what may not go would lose its tags.
+    for key in [Some(&key), referrer.as_ref()].into_iter().flatten() {
+        call.cx.objects.ask_delete(key, &info).await?;
+    }
     let gone = digest.clone();
     if call.cx.objects.document_revalidated::<TagList>(&keys::tags(name)?).await?.is_some() {
         change_tags(call, name, &digest.to_string(), digest, move |list| list.remove_digest(&gone)).await?;
     }
-    let manifest = Manifest::parse_stored(&stored.bytes);
-    if let Some(subject) = manifest.as_ref().and_then(|manifest| manifest.subject.as_ref()) {
-        let key = keys::referrer(name, subject, digest)?;
-        call.cx.objects.delete(&key, &ObjectInfo::default()).await?;
-        call.oci.known.referrers.invalidate(&key);
+    if let Some(referrer) = referrer {
+        call.cx.objects.delete_asked(&referrer, &info).await?;
+        call.oci.known.referrers.invalidate(&referrer);
     }
-    let info = manifests::info(name, &digest.to_string(), digest).content_type(stored.media_type.as_ref());
-    let key = keys::manifest(name, digest)?;
-    call.cx.objects.delete(&key, &info).await?;
+    call.cx.objects.delete_asked(&key, &info).await?;
     call.oci.known.manifests.invalidate(&(name.clone(), digest.clone()));
     // Somebody may have pushed it again meanwhile and tagged it before it went: then their push stands.
     let tags = call.cx.objects.document_revalidated::<TagList>(&keys::tags(name)?).await?;

@@ -5,9 +5,10 @@ use serde_json::json;
 
 use super::super::prelude::*;
 use super::links::PAGE;
+use super::manifests::{self, Stored};
 use super::name::{Name, Reference};
 use super::proxy::{self, Place};
-use super::{Call, error};
+use super::{Call, error, keys};
 
 /// Most entries of one page, whatever the client asks for. One that asks for more is not refused: scanners ask for a lot.
 const MAX_PAGE: usize = 10_000;
@@ -49,9 +50,29 @@ pub(super) async fn get_manifest(
     if !(request.is_head() && tagged) {
         call.note_pull(name, &digest, tagged.then_some(reference));
     }
+    if !request.is_head() {
+        call.note_read(name, reference, &digest, &stored).await?;
+    }
     let mut response = manifest_head(call, name, &digest, tagged, &stored.media_type);
     response.body = stored.bytes.clone().into();
     Ok(place.sign(call, response, None))
+}
+
+impl Call<'_> {
+    /// Tells the hooks that somebody reads a manifest, from memory as a rule.
+    pub(super) async fn note_read(
+        &self,
+        name: &Name,
+        reference: &str,
+        digest: &Digest,
+        stored: &Stored,
+    ) -> Result<()> {
+        let what = || {
+            let info = manifests::info(name, reference, digest).content_type(stored.media_type.as_ref());
+            Ok((keys::manifest(name, digest)?, info))
+        };
+        self.cx.objects.note_read(stored.bytes.len() as u64, what).await
+    }
 }
 
 /// The answer for a manifest, without its bytes.

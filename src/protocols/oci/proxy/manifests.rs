@@ -35,7 +35,8 @@ pub(in super::super) async fn get(
         return Err(error::manifest_unknown(&reference));
     };
     let (digest, tag) = (named.digest(), named.tag());
-    let place = &place.with_source(tag.map(|copy| &copy.upstream));
+    // Who knows the tag is asked first.
+    let sourced = || place.with_source(tag.map(|copy| &copy.upstream));
     let mut verdict = tag.map(|copy| (Arc::clone(&copy.upstream.id), copy.verdict));
     let stored = match call.manifest(&place.name, digest, tag.is_some()).await? {
         // Who has been told the tag is let in.
@@ -45,7 +46,7 @@ pub(in super::super) async fn get(
             let facts = tag.and_then(|copy| copy.loaded.document.facts.clone());
             let found = match facts {
                 Some(facts) => Some(facts),
-                None => head(call, place, digest).await?,
+                None => head(call, &sourced(), digest).await?,
             };
             let (kind, size) = found.ok_or_else(|| error::manifest_unknown(&reference))?;
             let mut response = read::manifest_head(call, &place.name, digest, tag.is_some(), &kind);
@@ -54,7 +55,7 @@ pub(in super::super) async fn get(
             return Ok(place.sign(call, response, verdict));
         }
         None => {
-            let found = fetch(call, place, digest).await?;
+            let found = fetch(call, &sourced(), digest).await?;
             let found = found.ok_or_else(|| error::manifest_unknown(&reference))?;
             verdict = Some((Arc::clone(&found.upstream.id), Verdict::Miss));
             found.stored
@@ -63,6 +64,9 @@ pub(in super::super) async fn get(
     if !(request.is_head() && tag.is_some()) {
         let tag = tag.map(|_| reference.to_string());
         call.note_pull(&place.name, digest, tag.as_deref());
+    }
+    if !request.is_head() {
+        call.note_read(&place.name, &reference.to_string(), digest, &stored).await?;
     }
     let mut response = read::manifest_head(call, &place.name, digest, tag.is_some(), &stored.media_type);
     response.body = stored.bytes.clone().into();
