@@ -1,7 +1,9 @@
-// The application's objects (provider, hooks) as functions that Rust can call without surprises: JSON in, a promise of JSON out, never a throw.
+// The application's objects (provider, hooks) as functions that Rust can call without surprises: JSON in, JSON out by `settle`, never a throw.
 'use strict';
 
+const binding = require('./binding.cjs');
 const { invalidOption } = require('./errors.cjs');
+const { logger } = require('./logger.cjs');
 const { fixedUpstreams } = require('./upstream.cjs');
 
 /** Marks what a method must return, for the message when it doesn't. */
@@ -50,17 +52,30 @@ function failure(error) {
   return { error: `something that is no Error was thrown: ${String(error)}`, stack: '' };
 }
 
-/** `async` settles sync returns, thenables and throws alike; the call keeps `this`. */
+/** Settles sync returns, thenables and throws alike, once; the call keeps `this`. What needs no promise makes none. */
 function wrap(object, option, name, check) {
-  return async (json) => {
+  const label = `${option}.${name}`;
+  return (call, json) => {
+    const failed = (error) => binding.settle(call, JSON.stringify(failure(error)));
+    const returned = (value) => {
+      let text;
+      try {
+        text = JSON.stringify({ value: check(value, label) ?? null });
+      } catch (error) {
+        return failed(error);
+      }
+      binding.settle(call, text);
+    };
     try {
       const given = JSON.parse(json).map(argument);
       if (name === 'authorize') given[0] ??= null;
       if (name === 'resolveUpstreamConfig') given[0].scope ??= null;
-      const value = await object[name](...given);
-      return JSON.stringify({ value: check(value, `${option}.${name}`) ?? null });
+      const value = object[name](...given);
+      if (value instanceof Promise) value.then(returned, failed);
+      else if (typeof value?.then === 'function') Promise.resolve(value).then(returned, failed);
+      else returned(value);
     } catch (error) {
-      return JSON.stringify(failure(error));
+      failed(error);
     }
   };
 }
@@ -100,8 +115,9 @@ const HOOKS = {
  *
  * @param {any} config an `IRegistryConfig`
  */
-function extensions({ authProvider, storageHooks, upstreamProvider }) {
-  const made = {};
+function extensions({ authProvider, storageHooks, upstreamProvider, logger: given }) {
+  /** @type {any} */
+  const made = { logger: logger(given) };
   if (authProvider) made.authProvider = wrapAll(authProvider, 'authProvider', PROVIDER);
   if (storageHooks) made.storageHooks = wrapAll(storageHooks, 'storageHooks', HOOKS);
   // What is the same for every request is configuration, and needs no JavaScript on the way.
