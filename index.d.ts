@@ -25,6 +25,10 @@ export interface IRegistryConfig {
   authProvider?: IAuthProvider;
   /** Called for every object that a user's action writes, deletes or reads. */
   storageHooks?: IStorageHooks;
+  /** Where this registry's log goes, in place of stderr. */
+  logger?: ILogger;
+  /** This and what is worse is logged: 'warn' by default; 'info' has a line for each request. */
+  logLevel?: TLogLevel;
   /** Says which upstreams are asked for what is not here; a `StaticUpstreamProvider` is configuration, anything else is asked for each request. */
   upstreamProvider?: IUpstreamProvider;
   /** The same as a `StaticUpstreamProvider`, for configuration files. */
@@ -44,6 +48,31 @@ export interface IRegistryConfig {
   composer?: IProtocolConfig;
   pypi?: IProtocolConfig;
   rubygems?: IProtocolConfig;
+}
+
+export type TLogLevel = 'error' | 'warn' | 'info' | 'debug' | 'trace';
+
+/**
+ * Takes what a registry logs: `console`, winston's loggers, or an object of your own. Lines of a level without a method are dropped, and so are lines that come
+ * faster than the event loop takes them, which a later line tells. What a method throws or rejects with changes nothing.
+ */
+export interface ILogger {
+  error?(message: string, about?: ILogFields): unknown;
+  warn?(message: string, about?: ILogFields): unknown;
+  info?(message: string, about?: ILogFields): unknown;
+  debug?(message: string, about?: ILogFields): unknown;
+  trace?(message: string, about?: ILogFields): unknown;
+}
+
+/** What a line is about, beside its own fields: `status`, `ms`, `key`, `causes` … */
+export interface ILogFields {
+  time: Date;
+  /** The id in the answer's `X-Request-ID`; absent for work that no request asked for. */
+  requestId?: string;
+  protocol?: string;
+  /** Which part of the library speaks; `access` has one line for each request. */
+  target?: string;
+  [field: string]: unknown;
 }
 
 /**
@@ -292,6 +321,8 @@ export interface IRequestContext {
   token?: string;
   /** Who asks, as the application knows it. */
   actor?: IRequestActor;
+  /** Your own id of this request, for the log and `X-Request-ID`: 1 to 64 letters, digits, `-`, `_`, `.`; one is made up without it. */
+  requestId?: string;
 }
 
 /** Who asks, as the host application knows it; handed on to hooks and never trusted for access. */

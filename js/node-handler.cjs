@@ -26,6 +26,9 @@ function headersOf(req) {
   return req.httpVersionMajor >= 2 && req.authority && find(rawHeaders, 'host') === undefined ? ['host', req.authority, ...rawHeaders] : rawHeaders;
 }
 
+/** What the application's framework calls this request (`req.id`), for its log and ours to agree. */
+const extraOf = ({ id }) => (typeof id === 'string' || typeof id === 'number' ? { requestId: String(id) } : undefined);
+
 /** Writes a large body with the socket's own backpressure; `end` ends the answer. */
 async function writeBody(res, body, end) {
   for (;;) {
@@ -121,7 +124,7 @@ function nodeHandler(native, assertReady) {
       const handle = (made) => {
         const { socket, baseUrl } = req;
         // Express keeps what it has stripped off the URL in `baseUrl`.
-        return native.handle(req.method, req.url, headers.join('\n'), NOTHING, made[0], made[1], socket?.remoteAddress, socket?.encrypted === true, baseUrl || undefined);
+        return native.handle(req.method, req.url, headers.join('\n'), NOTHING, made[0], made[1], socket?.remoteAddress, socket?.encrypted === true, baseUrl || undefined, extraOf(req));
       };
       const settle = (response) => (res.destroyed ? response.body?.cancel?.() : answer(req, res, response));
       const made = parts instanceof Promise ? parts.then(handle) : handle(parts);

@@ -14,10 +14,12 @@ function actorJson(actor) {
   return JSON.stringify(known);
 }
 
+const isNone = (value) => value === undefined || value === null;
+
 /** What rarely comes along; `undefined` when nothing does. */
-function extra({ token, actor }) {
-  if ((token === undefined || token === null) && (actor === undefined || actor === null)) return undefined;
-  return { token: token ?? undefined, actor: actor ? actorJson(actor) : undefined };
+function extra({ token, actor, requestId }) {
+  if (isNone(token) && isNone(actor) && isNone(requestId)) return undefined;
+  return { token: token ?? undefined, actor: actor ? actorJson(actor) : undefined, requestId: isNone(requestId) ? undefined : String(requestId) };
 }
 
 /**

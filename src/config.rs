@@ -20,6 +20,8 @@ pub struct Config {
     pub storage: StorageConfig,
     /// Who may do what.
     pub auth: AuthConfig,
+    /// What is logged of it; warnings and errors unless given.
+    pub log_level: Option<LogLevel>,
     /// Whether forwarding headers of the peer are believed.
     pub trust_proxy: TrustProxy,
     /// Bounds.
@@ -150,6 +152,23 @@ pub enum StorageKind {
     Local,
     /// This process's memory.
     Memory,
+}
+
+/// `logLevel`: this and what is worse is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// What failed and should not have.
+    Error,
+    /// What an operator should know.
+    #[default]
+    Warn,
+    /// A line for every request, too.
+    Info,
+    /// What was decided on the way, and why.
+    Debug,
+    /// Every step.
+    Trace,
 }
 
 /// How hard the local store tries.

@@ -18,6 +18,7 @@ use super::{AuthToken, IssuedToken, TokenInfo};
 use crate::core::error::{Error, Kind, Result};
 use crate::core::id;
 use crate::core::secret::Secret;
+use crate::core::task;
 use crate::core::time::{Clock, Timestamp};
 
 /// Texts remembered at most, good and bad.
@@ -238,7 +239,7 @@ impl Tokens {
         }
         self.touched.insert(hash.to_owned(), day);
         let (backend, hash, user) = (Arc::clone(&self.backend), hash.to_owned(), user.to_owned());
-        tokio::spawn(async move {
+        task::spawn(async move {
             if let Err(error) = backend.touch(&user, &hash, Timestamp::from_millis(day * DAY)).await {
                 tracing::debug!(key = key_of(&hash), %error, "the use of a token could not be written down");
             }

@@ -18,4 +18,5 @@ pub mod range;
 pub mod request;
 pub mod response;
 pub mod secret;
+pub mod task;
 pub mod time;

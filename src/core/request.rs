@@ -50,6 +50,20 @@ impl Request {
         }
     }
 
+    /// Takes over the id by which the host or a trusted proxy knows this request, if it is fit for a log: it makes one story of two.
+    pub fn adopt_id(&mut self, id: &str) {
+        if is_plain_id(id) {
+            id.clone_into(&mut self.id);
+        }
+    }
+
+    /// The same with the `X-Request-Id` of a trusted proxy.
+    pub fn adopt_forwarded_id(&mut self) {
+        if let Some(id) = self.header("x-request-id").map(str::to_owned) {
+            self.adopt_id(&id);
+        }
+    }
+
     /// A header's text; `None` if absent or not ASCII text.
     pub fn header(&self, name: impl Into<KnownName>) -> Option<&str> {
         self.headers.get(name.into().0)?.to_str().ok()
@@ -75,6 +89,11 @@ impl Request {
     pub fn client_ip(&self) -> Option<IpAddr> {
         self.peer.or_else(|| self.actor.as_ref().and_then(Actor::ip_addr))
     }
+}
+
+fn is_plain_id(id: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    (1..=64).contains(&id.len()) && id.bytes().all(plain)
 }
 
 /// A header name, from a constant or from text in lower case.

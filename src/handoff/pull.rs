@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::core::body::{Body, ByteStream};
 use crate::core::error::{Error, Kind, Result};
+use crate::core::task;
 
 /// Size to which pieces are put together: half the CPU of 64 KiB pieces, a quarter of the memory of 1 MiB ones.
 pub const PIECE: usize = 256 << 10;
@@ -83,7 +84,7 @@ impl Pull {
     pub fn start(body: Body, live: &Arc<Live>, idle: Duration) -> Self {
         let (sender, frames) = mpsc::channel(AHEAD);
         let cancel = CancellationToken::new();
-        tokio::spawn(produce(body, sender, cancel.clone(), idle, live.enter()));
+        task::spawn(produce(body, sender, cancel.clone(), idle, live.enter()));
         Self { frames: Mutex::new(Some(frames)), cancel, since_wait: AtomicUsize::new(0) }
     }
 

@@ -42,15 +42,6 @@ pub(super) fn request(connection: &Arc<Connection>, from: http::Request<Incoming
         Some(connection.peer.ip()),
         connection.shared.registry.trust(),
     );
-    // A trusted proxy's id makes one story of two logs.
-    if seen.forwarded
-        && let Some(id) = parts.headers.get("x-request-id").and_then(|id| id.to_str().ok())
-        && !id.is_empty()
-        && id.len() <= 64
-        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
-    {
-        id.clone_into(&mut request.id);
-    }
     request.origin = seen.origin;
     request.peer = seen.client;
     if !incoming.is_end_stream() {
@@ -65,6 +56,9 @@ pub(super) fn request(connection: &Arc<Connection>, from: http::Request<Incoming
         request.body = Body::stream(body, length);
     }
     request.headers = parts.headers;
+    if seen.forwarded {
+        request.adopt_forwarded_id();
+    }
     request
 }
 

@@ -23,6 +23,7 @@ use super::limits::HttpLimits;
 use super::tls::Certificates;
 use super::{Shared, observe};
 use crate::core::response::Response;
+use crate::core::task;
 
 /// Bytes that an HTTP/1.1 connection holds, at most, of what is to be written or of a head: what a slow client costs, times the number of them.
 const BUFFER: usize = 64 << 10;
@@ -66,7 +67,7 @@ pub(super) async fn accept(
         };
         let (shared, builder) = (Arc::clone(&shared), Arc::clone(&builder));
         let certificates = certificates.clone();
-        shared.tasks.clone().spawn(async move {
+        shared.tasks.clone().spawn(task::carry(async move {
             let _slot = accepted.1;
             // Without it the tail of every answer waits 40 ms for the client's delayed acknowledgement.
             let _ = stream.set_nodelay(true);
@@ -76,7 +77,7 @@ pub(super) async fn accept(
                 None => drive(stream, Arc::new(connection), &builder).await,
                 Some(certificates) => greet(stream, Arc::new(connection), &builder, &certificates).await,
             }
-        });
+        }));
     }
 }
 
@@ -202,7 +203,8 @@ async fn answer(
     } else {
         // What changes something runs to its end, even if the client goes away between two of its steps.
         let registry = Arc::clone(registry);
-        let running = connection.shared.tasks.spawn(async move { registry.handle(request).await });
+        let running =
+            connection.shared.tasks.spawn(task::carry(async move { registry.handle(request).await }));
         running.await.unwrap_or_else(|error| {
             tracing::error!(%error, "a request ended without an answer");
             Response::new(StatusCode::INTERNAL_SERVER_ERROR)

@@ -21,6 +21,7 @@ pub use limits::HttpLimits;
 pub use tls::{Pem, TlsOptions};
 
 use crate::core::error::{Error, Result};
+use crate::core::task;
 use crate::registry::Registry;
 use tls::Certificates;
 
@@ -85,9 +86,11 @@ pub async fn listen(registry: Arc<Registry>, options: ListenOptions) -> Result<S
         tasks: TaskTracker::new(),
     });
     if let Some(certificates) = &certificates {
-        shared.tasks.spawn(Arc::clone(certificates).watch(shared.limits.tls_reload_ms, shared.stop.clone()));
+        shared.tasks.spawn(task::carry(
+            Arc::clone(certificates).watch(shared.limits.tls_reload_ms, shared.stop.clone()),
+        ));
     }
-    shared.tasks.spawn(listener::accept(socket, Arc::clone(&shared), certificates.clone()));
+    shared.tasks.spawn(task::carry(listener::accept(socket, Arc::clone(&shared), certificates.clone())));
     Ok(Server { addr, shared, certificates })
 }
 

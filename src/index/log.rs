@@ -20,6 +20,7 @@ use super::segment::{Segment, SegmentReader, SegmentWriter};
 use crate::core::error::{Error, Result};
 use crate::core::id;
 use crate::core::protocol_name::ProtocolName;
+use crate::core::task;
 use crate::core::time::{Clock, Timestamp};
 use crate::storage::{Edit, JsonDocument, Key, Loaded, ObjectInfo, Objects, PRIVATE, Storage};
 
@@ -300,7 +301,7 @@ impl Log {
             return;
         }
         let log = Arc::clone(self);
-        tokio::spawn(async move {
+        task::spawn(async move {
             if let Err(error) = log.compact().await {
                 tracing::warn!(
                     error = error.message(),

@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::core::error::{Error, Kind, Result};
 use crate::core::id;
+use crate::core::task;
 use crate::storage::{Edit, JsonDocument, Key, PRIVATE, Storage};
 
 /// How long a holder that says nothing is believed to be alive.
@@ -153,7 +154,7 @@ impl Lease {
     fn begin(storage: Storage, key: Key, owner: String, fence: u64, ttl: Duration, began: Instant) -> Self {
         let state = Arc::new(State { renewed: Mutex::new(began), lost: AtomicBool::new(false) });
         let renewing =
-            tokio::spawn(renew(storage.clone(), key.clone(), owner.clone(), ttl, Arc::clone(&state)));
+            task::spawn(renew(storage.clone(), key.clone(), owner.clone(), ttl, Arc::clone(&state)));
         Self { storage, key, owner, fence, ttl, state, renewing }
     }
 

@@ -8,7 +8,7 @@ use napi::bindgen_prelude::PromiseRaw;
 use napi_derive::napi;
 
 use super::error::Out;
-use super::runtime::promise;
+use super::logger::Scope;
 use crate::auth::{Auth, AuthToken, Credentials, TokenInfo, TokenOptions};
 use crate::core::error::{Error, Result};
 use crate::core::protocol_name::ProtocolName;
@@ -22,6 +22,7 @@ const PROTOCOLS: [&str; 7] = ["oci", "npm", "maven", "cargo", "composer", "pypi"
 #[napi]
 pub struct NativeAuth {
     auth: Arc<Auth>,
+    scope: Scope,
 }
 
 /// `IAuthToken`; dates in milliseconds, `metadata` as JSON.
@@ -90,7 +91,7 @@ impl NativeAuth {
     #[napi(catch_unwind)]
     pub fn init<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Out<()>>> {
         let auth = Arc::clone(&self.auth);
-        promise(env, async move { auth.prepare().await })
+        self.scope.promise(env, async move { auth.prepare().await })
     }
 
     /// The user's id, if the password is right.
@@ -105,7 +106,7 @@ impl NativeAuth {
         let auth = Arc::clone(&self.auth);
         let credentials =
             Credentials { username, password: Secret::new(password), otp: otp.map(Secret::new) };
-        promise(env, async move { auth.authenticate_in_process(&credentials).await })
+        self.scope.promise(env, async move { auth.authenticate_in_process(&credentials).await })
     }
 
     /// Makes a token.
@@ -118,7 +119,7 @@ impl NativeAuth {
         options: Option<NativeTokenOptions>,
     ) -> napi::Result<PromiseRaw<'env, Out<String>>> {
         let auth = Arc::clone(&self.auth);
-        promise(env, async move {
+        self.scope.promise(env, async move {
             let protocol = protocol_name(&protocol)?;
             let options = token_options(options.unwrap_or_default(), auth.default_readonly(protocol))?;
             Ok(auth.create_token(&user, protocol, &options).await?.expose().to_owned())
@@ -136,7 +137,7 @@ impl NativeAuth {
         seconds: f64,
     ) -> napi::Result<PromiseRaw<'env, Out<String>>> {
         let auth = Arc::clone(&self.auth);
-        promise(env, async move {
+        self.scope.promise(env, async move {
             if !(seconds.is_finite() && seconds > 0.0) {
                 return Err(Error::invalid("the lifetime of a token must be a positive number of seconds"));
             }
@@ -154,7 +155,7 @@ impl NativeAuth {
         protocol: Option<String>,
     ) -> napi::Result<PromiseRaw<'env, Out<Option<NativeToken>>>> {
         let auth = Arc::clone(&self.auth);
-        promise(env, async move {
+        self.scope.promise(env, async move {
             let found = auth.validate_token(&Secret::new(token), protocol.as_deref()).await?;
             Ok(found.map(NativeToken::from))
         })
@@ -170,7 +171,7 @@ impl NativeAuth {
         action: String,
     ) -> napi::Result<PromiseRaw<'env, Out<bool>>> {
         let auth = Arc::clone(&self.auth);
-        promise(env, async move {
+        self.scope.promise(env, async move {
             let token = token.map(AuthToken::try_from).transpose()?;
             auth.authorize(token.as_ref(), &resource, &action).await
         })
@@ -184,7 +185,7 @@ impl NativeAuth {
         token: String,
     ) -> napi::Result<PromiseRaw<'env, Out<()>>> {
         let auth = Arc::clone(&self.auth);
-        promise(env, async move { auth.revoke_token(&Secret::new(token)).await })
+        self.scope.promise(env, async move { auth.revoke_token(&Secret::new(token)).await })
     }
 
     /// Ends a user's token by its key.
@@ -196,7 +197,7 @@ impl NativeAuth {
         key: String,
     ) -> napi::Result<PromiseRaw<'env, Out<bool>>> {
         let auth = Arc::clone(&self.auth);
-        promise(env, async move { auth.revoke_key(&user, &key).await })
+        self.scope.promise(env, async move { auth.revoke_key(&user, &key).await })
     }
 
     /// A user's tokens, as they are checked.
@@ -207,7 +208,7 @@ impl NativeAuth {
         user: String,
     ) -> napi::Result<PromiseRaw<'env, Out<Vec<NativeToken>>>> {
         let auth = Arc::clone(&self.auth);
-        promise(env, async move {
+        self.scope.promise(env, async move {
             Ok(auth.list_user_tokens(&user).await?.into_iter().map(NativeToken::from).collect())
         })
     }
@@ -220,7 +221,7 @@ impl NativeAuth {
         user: String,
     ) -> napi::Result<PromiseRaw<'env, Out<Vec<NativeTokenInfo>>>> {
         let auth = Arc::clone(&self.auth);
-        promise(env, async move {
+        self.scope.promise(env, async move {
             Ok(auth.list_tokens(&user).await?.into_iter().map(NativeTokenInfo::from).collect())
         })
     }
@@ -234,14 +235,14 @@ impl NativeAuth {
         password: String,
     ) -> napi::Result<PromiseRaw<'env, Out<()>>> {
         let auth = Arc::clone(&self.auth);
-        promise(env, async move { auth.add_user(&name, &Secret::new(password)).await })
+        self.scope.promise(env, async move { auth.add_user(&name, &Secret::new(password)).await })
     }
 
     /// Every user.
     #[napi(catch_unwind)]
     pub fn list_users<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Out<Vec<String>>>> {
         let auth = Arc::clone(&self.auth);
-        promise(env, async move { auth.list_users().await })
+        self.scope.promise(env, async move { auth.list_users().await })
     }
 
     /// Whether there is a user of this name; nothing when the provider can't tell.
@@ -252,13 +253,13 @@ impl NativeAuth {
         name: String,
     ) -> napi::Result<PromiseRaw<'env, Out<Option<bool>>>> {
         let auth = Arc::clone(&self.auth);
-        promise(env, async move { auth.has_user(&name).await })
+        self.scope.promise(env, async move { auth.has_user(&name).await })
     }
 }
 
 impl NativeAuth {
-    pub(super) fn new(auth: Arc<Auth>) -> Self {
-        Self { auth }
+    pub(super) fn new(auth: Arc<Auth>, scope: Scope) -> Self {
+        Self { auth, scope }
     }
 }
 

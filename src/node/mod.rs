@@ -15,6 +15,7 @@ mod auth_provider;
 mod callback;
 mod error;
 mod hooks;
+mod logger;
 mod operation;
 mod registry;
 mod request;

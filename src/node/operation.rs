@@ -8,7 +8,7 @@ use napi_derive::napi;
 use parking_lot::Mutex;
 
 use super::error::Out;
-use super::runtime::promise;
+use super::logger::Scope;
 use crate::core::error::{Error, Result};
 use crate::maintenance::Progress;
 use crate::registry::Registry;
@@ -29,11 +29,12 @@ pub(super) enum Work {
 pub struct NativeOperation {
     work: Mutex<Option<(Arc<Registry>, Work)>>,
     progress: Progress,
+    scope: Scope,
 }
 
 impl NativeOperation {
-    pub(super) fn new(registry: Arc<Registry>, work: Work) -> Self {
-        Self { work: Mutex::new(Some((registry, work))), progress: Progress::default() }
+    pub(super) fn new(registry: Arc<Registry>, work: Work, scope: Scope) -> Self {
+        Self { work: Mutex::new(Some((registry, work))), progress: Progress::default(), scope }
     }
 }
 
@@ -43,7 +44,7 @@ impl NativeOperation {
     #[napi(catch_unwind)]
     pub fn run<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Out<String>>> {
         let (work, progress) = (self.work.lock().take(), self.progress.clone());
-        promise(env, async move {
+        self.scope.promise(env, async move {
             let (registry, work) = work.ok_or_else(|| Error::internal("an operation runs once"))?;
             match work {
                 Work::Collect { dry_run } => json(&registry.collect_garbage(dry_run, progress).await?),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use napi::Env;
-use napi::bindgen_prelude::{ClassInstance, Either, Object, PromiseRaw};
+use napi::bindgen_prelude::{ClassInstance, Either, Function, Object, PromiseRaw};
 use napi_derive::napi;
 use parking_lot::Mutex;
 
@@ -12,6 +12,7 @@ use super::auth_manager::NativeAuth;
 use super::auth_provider::JsAuthProvider;
 use super::error::Out;
 use super::hooks::JsHooks;
+use super::logger::Scope;
 use super::operation::{NativeOperation, Work};
 use super::request::{self, NativeBody, NativeExtra, Parts};
 use super::response::{self, NativeResponse};
@@ -35,6 +36,7 @@ pub struct NativeRegistry {
     registry: Mutex<Option<Arc<Registry>>>,
     live: Arc<Live>,
     idle: Duration,
+    scope: Scope,
 }
 
 /// Reads the configuration and builds the layers. Does no IO. `extensions` holds the wrapped methods of the application's objects.
@@ -44,8 +46,9 @@ pub fn create_registry(config: String, extensions: Option<Object<'_>>) -> napi::
         Ok(config) => config,
         Err(error) => return Ok(Out(Err(error))),
     };
-    let mut own = Extensions::default();
+    let (mut own, mut write) = (Extensions::default(), None);
     if let Some(given) = extensions {
+        write = given.get::<Function<'_, String, ()>>("logger")?;
         if let Some(provider) = given.get::<Object<'_>>("authProvider")? {
             own.auth_provider = Some(Arc::new(JsAuthProvider::new(&provider)?));
         }
@@ -58,10 +61,13 @@ pub fn create_registry(config: String, extensions: Option<Object<'_>>) -> napi::
         }
     }
     let idle = Duration::from_millis(config.limits.body_idle_ms);
-    Ok(Out(Registry::new(&config, own).map(|registry| NativeRegistry {
+    let scope = Scope::new(config.log_level, write)?;
+    let made = scope.within(|| Registry::new(&config, own));
+    Ok(Out(made.map(|registry| NativeRegistry {
         registry: Mutex::new(Some(Arc::new(registry))),
         live: Arc::default(),
         idle,
+        scope,
     })))
 }
 
@@ -77,7 +83,7 @@ impl NativeRegistry {
     #[napi(catch_unwind)]
     pub fn init<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Out<()>>> {
         let registry = self.get();
-        promise(env, async move { registry?.init().await })
+        self.scope.promise(env, async move { registry?.init().await })
     }
 
     /// Answers a request: at once if nothing has to be waited for, else with a promise.
@@ -105,14 +111,14 @@ impl NativeRegistry {
         // What has a body is waited for in any case, and worked on where it disturbs nobody.
         let bare = matches!(body, Ok(Body::Empty));
         let (live, idle) = (Arc::clone(&self.live), self.idle);
-        let answer = Box::pin(async move {
+        let answer = Box::pin(self.scope.around(async move {
             let registry = registry?;
             let answer = match body.and_then(|body| parts.build(body, registry.trust())) {
                 Ok(request) => Box::pin(registry.handle(request)).await,
                 Err(error) => response::refusal(&error),
             };
             Ok(response::convert(answer, &live, idle))
-        });
+        }));
         Ok(match if bare { at_once(answer) } else { Err(answer) } {
             Ok(answer) => Either::A(Out(answer)),
             Err(answer) => Either::B(promise(env, answer)?),
@@ -122,14 +128,19 @@ impl NativeRegistry {
     /// Users and tokens of this registry.
     #[napi(catch_unwind)]
     pub fn auth(&self) -> Out<NativeAuth> {
-        Out(self.get().map(|registry| NativeAuth::new(Arc::clone(registry.auth()))))
+        Out(self.get().map(|registry| NativeAuth::new(Arc::clone(registry.auth()), self.scope.clone())))
     }
 
     /// The objects of this registry.
     #[napi(catch_unwind)]
     pub fn storage(&self) -> Out<NativeStorage> {
         Out(self.get().map(|registry| {
-            NativeStorage::new(registry.storage().clone(), Arc::clone(&self.live), self.idle)
+            NativeStorage::new(
+                registry.storage().clone(),
+                Arc::clone(&self.live),
+                self.idle,
+                self.scope.clone(),
+            )
         }))
     }
 
@@ -158,7 +169,7 @@ impl NativeRegistry {
         options: String,
     ) -> napi::Result<PromiseRaw<'env, Out<NativeServer>>> {
         let registry = self.get();
-        promise(env, async move { server::listen(registry?, &options).await })
+        self.scope.promise(env, async move { server::listen(registry?, &options).await })
     }
 
     /// The numbers, as Prometheus reads them.
@@ -225,7 +236,7 @@ impl NativeRegistry {
     #[napi(catch_unwind)]
     pub fn flush<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Out<()>>> {
         let registry = self.get();
-        promise(env, async move {
+        self.scope.promise(env, async move {
             // Whoever ends a process does not wait for a store that is away.
             let _ = tokio::time::timeout(FLUSH, registry?.flush()).await;
             Ok(())
@@ -241,7 +252,7 @@ impl NativeRegistry {
 
 impl NativeRegistry {
     fn operation(&self, work: Work) -> Out<NativeOperation> {
-        Out(self.get().map(|registry| NativeOperation::new(registry, work)))
+        Out(self.get().map(|registry| NativeOperation::new(registry, work, self.scope.clone())))
     }
 
     pub(super) fn get(&self) -> Result<Arc<Registry>> {

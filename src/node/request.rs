@@ -48,6 +48,8 @@ pub struct NativeExtra {
     pub token: Option<String>,
     /// `IRequestActor` as JSON.
     pub actor: Option<String>,
+    /// The host's id of the request.
+    pub request_id: Option<String>,
 }
 
 /// A request but for its body.
@@ -88,6 +90,11 @@ impl Parts {
         let seen = origin::resolve(&request.headers, None, self.secure, peer, trust);
         request.origin = seen.origin;
         request.peer = seen.client;
+        match extra.request_id {
+            Some(id) => request.adopt_id(&id),
+            None if seen.forwarded => request.adopt_forwarded_id(),
+            None => {}
+        }
         // What the host's own router has stripped off lies between the proxy's prefix and ours.
         request.origin.prefix.push_str(self.prefix.unwrap_or_default().trim_end_matches('/'));
         Ok(request)

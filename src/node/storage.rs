@@ -10,9 +10,9 @@ use napi_derive::napi;
 
 use super::auth_manager::{millis, protocol_name};
 use super::error::Out;
+use super::logger::Scope;
 use super::request::{self, NativeBody};
 use super::response::Chunk;
-use super::runtime::promise;
 use super::stream::{Download, Upload};
 use crate::core::body::Body;
 use crate::core::error::Result;
@@ -35,6 +35,7 @@ pub struct NativeStorage {
     storage: Storage,
     live: Arc<Live>,
     idle: Duration,
+    scope: Scope,
 }
 
 /// `IStorageMetadata`; the date in milliseconds, `metadata` as a flat list.
@@ -58,7 +59,7 @@ impl NativeStorage {
     #[napi(catch_unwind)]
     pub fn init<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Out<()>>> {
         let storage = self.storage.clone();
-        promise(env, async move { storage.prepare().await })
+        self.scope.promise(env, async move { storage.prepare().await })
     }
 
     /// The whole object.
@@ -69,7 +70,7 @@ impl NativeStorage {
         key: String,
     ) -> napi::Result<PromiseRaw<'env, Out<Option<Chunk>>>> {
         let storage = self.storage.clone();
-        promise(env, async move {
+        self.scope.promise(env, async move {
             let Some(body) = open(&storage, &key).await? else { return Ok(None) };
             Ok(Some(Chunk(body.into_bytes("the object", WHOLE).await?)))
         })
@@ -83,10 +84,9 @@ impl NativeStorage {
         key: String,
     ) -> napi::Result<PromiseRaw<'env, Out<Option<Download>>>> {
         let (storage, live, idle) = (self.storage.clone(), Arc::clone(&self.live), self.idle);
-        promise(
-            env,
-            async move { Ok(open(&storage, &key).await?.map(|body| Download::start(body, &live, idle))) },
-        )
+        self.scope.promise(env, async move {
+            Ok(open(&storage, &key).await?.map(|body| Download::start(body, &live, idle)))
+        })
     }
 
     /// Writes an object.
@@ -102,7 +102,7 @@ impl NativeStorage {
     ) -> napi::Result<PromiseRaw<'env, Out<()>>> {
         let storage = self.storage.clone();
         let body = request::body(body, upload.as_deref());
-        promise(env, async move { put(&storage, &key, body?, content_type, metadata).await })
+        self.scope.promise(env, async move { put(&storage, &key, body?, content_type, metadata).await })
     }
 
     /// Writes a small object where there is none.
@@ -115,7 +115,7 @@ impl NativeStorage {
     ) -> napi::Result<PromiseRaw<'env, Out<bool>>> {
         let storage = self.storage.clone();
         let body = request::body(body, None);
-        promise(env, async move {
+        self.scope.promise(env, async move {
             let data = body?.into_bytes("the object", SMALL).await?;
             let options = PutOptions { condition: Condition::Absent, ..PutOptions::default() };
             let (objects, key) = (objects(&storage, &key), Key::new(key)?);
@@ -132,10 +132,9 @@ impl NativeStorage {
         key: String,
     ) -> napi::Result<PromiseRaw<'env, Out<()>>> {
         let storage = self.storage.clone();
-        promise(
-            env,
-            async move { objects(&storage, &key).delete(&Key::new(key)?, &ObjectInfo::default()).await },
-        )
+        self.scope.promise(env, async move {
+            objects(&storage, &key).delete(&Key::new(key)?, &ObjectInfo::default()).await
+        })
     }
 
     /// Every key that begins with `prefix`; our own only when they are asked for.
@@ -146,7 +145,7 @@ impl NativeStorage {
         prefix: String,
     ) -> napi::Result<PromiseRaw<'env, Out<Vec<String>>>> {
         let storage = self.storage.clone();
-        promise(env, async move { list(&storage, &prefix).await })
+        self.scope.promise(env, async move { list(&storage, &prefix).await })
     }
 
     /// What is known of an object.
@@ -157,16 +156,15 @@ impl NativeStorage {
         key: String,
     ) -> napi::Result<PromiseRaw<'env, Out<Option<NativeMeta>>>> {
         let storage = self.storage.clone();
-        promise(
-            env,
-            async move { Ok(objects(&storage, &key).stat(&Key::new(key)?).await?.map(NativeMeta::from)) },
-        )
+        self.scope.promise(env, async move {
+            Ok(objects(&storage, &key).stat(&Key::new(key)?).await?.map(NativeMeta::from))
+        })
     }
 }
 
 impl NativeStorage {
-    pub(super) fn new(storage: Storage, live: Arc<Live>, idle: Duration) -> Self {
-        Self { storage, live, idle }
+    pub(super) fn new(storage: Storage, live: Arc<Live>, idle: Duration, scope: Scope) -> Self {
+        Self { storage, live, idle, scope }
     }
 }
 

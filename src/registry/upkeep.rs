@@ -16,6 +16,7 @@ use super::{Bucket, Mounted};
 use crate::auth::{Auth, Identity};
 use crate::config::MaintenanceConfig;
 use crate::core::error::Result;
+use crate::core::task;
 use crate::core::time::Clock;
 use crate::index::rebuild::Reconciled;
 use crate::maintenance::{Job, Leases, Progress, Report, sweep_staging};
@@ -64,7 +65,7 @@ pub(super) struct Task(JoinHandle<()>);
 
 impl Task {
     pub(super) fn spawn(work: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self(tokio::spawn(work))
+        Self(task::spawn(work))
     }
 }
 

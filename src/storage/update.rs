@@ -14,6 +14,7 @@ use super::commit::{Batch, Change, UpdateFigures};
 use super::document::{Document, Edit};
 use super::{Key, Storage};
 use crate::core::error::{Error, Result};
+use crate::core::task;
 
 /// Changes that wait in this process, by key and type of the document; each a `Batch<D>`. A key is here while a task works on it.
 #[derive(Default)]
@@ -141,7 +142,7 @@ impl Storage {
         let change: Box<dyn Change<D>> = Box::new(Waiting { change, answer: None, uncertain: false, reply });
         if self.0.updates.push(&id, change) {
             let worker = Worker::<D> { storage: self.clone(), id, document: std::marker::PhantomData };
-            tokio::spawn(worker.run());
+            task::spawn(worker.run());
         }
         let gone = |_| Err(Error::unavailable("the change of this document was interrupted; try again"));
         answer.await.unwrap_or_else(gone)

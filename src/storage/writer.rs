@@ -11,7 +11,6 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::Instrument;
 
 use super::hooks::{ObjectInfo, Operation};
 use super::objects::Objects;
@@ -22,6 +21,7 @@ use crate::core::digest::{Algorithm, Digests, Midstate};
 use crate::core::error::{Error, Kind, Result};
 use crate::core::hashing::Hashing;
 use crate::core::id;
+use crate::core::task;
 
 /// Most parts of one upload on their way to the store, beside the one that fills.
 const FLIGHTS: usize = 2;
@@ -198,7 +198,7 @@ impl Writer {
             let _permit = permit;
             store.part(&key, &id, number, data).await
         };
-        self.flights.push_back(AbortOnDropHandle::new(tokio::spawn(flight.in_current_span())));
+        self.flights.push_back(AbortOnDropHandle::new(task::spawn(flight)));
         if wait { self.land_all().await } else { Ok(()) }
     }
 
@@ -309,11 +309,11 @@ impl Drop for Writer {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (flights, key) = (std::mem::take(&mut self.flights), self.key.clone());
         let store = Arc::clone(self.objects.storage().store());
-        runtime.spawn(async move {
+        runtime.spawn(task::carry(async move {
             if let Err(error) = take_back(store.as_ref(), &key, &upload.id, flights).await {
                 tracing::debug!(%error, "the parts of a broken upload stay until they are swept");
             }
-        });
+        }));
     }
 }
 

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
-use tracing::Instrument;
 
 use crate::core::error::Error;
+use crate::core::task;
 
 /// What several wait for; a failure is shared too.
 pub type Flight<T, E = Error> = Shared<BoxFuture<'static, Result<T, Arc<E>>>>;
@@ -42,13 +42,10 @@ where
         }
         let landing = Landing { flights: Arc::clone(&self.0), key: key.clone() };
         let work = work();
-        let task = tokio::spawn(
-            async move {
-                let _landing = landing;
-                work.await.map_err(Arc::new)
-            }
-            .in_current_span(),
-        );
+        let task = task::spawn(async move {
+            let _landing = landing;
+            work.await.map_err(Arc::new)
+        });
         let flight = async move {
             task.await.unwrap_or_else(|error| {
                 let broke = Error::internal("work that several waited for broke off").with_source(error);

@@ -111,6 +111,11 @@ const BELONGS: &[(&str, &[&str], &str)] = &[
     ("totp_rs", &["auth"], "second factors belong to `auth`"),
     ("governor", &["auth"], "counting tries belongs to `auth`"),
     ("prometheus_client", &["metrics"], "numbers have one owner"),
+    (
+        "tokio::spawn",
+        &["core/task", "storage/suite", "testing"],
+        "`core::task` begins tasks that log where they belong",
+    ),
     ("tracing_subscriber", &["node"], "a library emits events; who listens is for the host to say"),
 ];
 

@@ -12,6 +12,7 @@ use super::name::{self, Name};
 use super::session::{self, Held};
 use super::{Call, error, keys, proxy};
 use crate::core::body::ByteStream;
+use crate::core::task;
 use crate::storage::{Staged, Writer};
 
 /// `POST /v2/<name>/blobs/uploads/`.
@@ -159,10 +160,7 @@ pub(super) async fn finish(call: &Call<'_>, name: &Name, id: &str, mut request: 
 
 /// Runs to its end even if the client vanishes: what has come by then is kept.
 async fn detached<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-    use tracing::Instrument as _;
-    tokio::spawn(work.in_current_span())
-        .await
-        .map_err(|error| Error::internal("an upload broke").with_source(error))?
+    task::spawn(work).await.map_err(|error| Error::internal("an upload broke").with_source(error))?
 }
 
 /// A blob that is durable under its digest, and not visible anywhere yet.

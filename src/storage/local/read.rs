@@ -13,6 +13,7 @@ use super::{failed, meta, os};
 use crate::core::body::ByteStream;
 use crate::core::error::{Error, Result};
 use crate::core::range::ByteRange;
+use crate::core::task;
 use crate::storage::store::{Found, GetOptions, ObjectMeta, StoreResult};
 use crate::storage::{Key, StoreError};
 
@@ -105,7 +106,7 @@ fn rest(file: File, start: u64, end: u64, readers: Readers) -> ByteStream {
     let reads = stream::iter(pieces(start, end, readers.clone())).map(move |(at, len)| {
         let (file, readers) = (Arc::clone(&file), readers.clone());
         // A task, so that it goes on while what came before is sent.
-        let read = tokio::spawn(async move {
+        let read = task::spawn(async move {
             let turn = readers.turn().await;
             // Made here and not on the blocking thread, whose share of memory would grow with it.
             let room = Vec::with_capacity(len as usize);

@@ -16,7 +16,6 @@ use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
-use tracing::Instrument;
 
 use super::client::Answer;
 use super::documents::{refusal, text_of};
@@ -27,6 +26,7 @@ use crate::core::body::{Body, ByteStream};
 use crate::core::digest::{Algorithm, Digest};
 use crate::core::error::{Error, Kind, Result};
 use crate::core::hashing::Hashing;
+use crate::core::task;
 use crate::storage::{Key, ObjectInfo, Objects};
 use reader::Reader;
 use sink::Sink;
@@ -157,7 +157,7 @@ impl Fills {
         let (fills, upstream, file, running) =
             (Arc::clone(self), Arc::clone(upstream), file.clone(), Arc::clone(&flight));
         // It goes on without those who asked: what has been fetched by half is of use to the next one only if it is fetched whole.
-        tokio::spawn(async move { fills.run(&upstream, &file, &running).await }.in_current_span());
+        task::spawn(async move { fills.run(&upstream, &file, &running).await });
         flight
     }
 
