@@ -149,6 +149,20 @@ fn basic(user: &str, password: &str) -> Option<HeaderValue> {
 fn header_of(auth: &UpstreamAuth) -> Result<Option<(HeaderName, HeaderValue)>> {
     let missing =
         |option: &str| Error::invalid(format!("`auth.{option}` is missing, or no text for a header"));
+    // An environment that lacks a variable: programs that hand it over so must run without it.
+    let given = |secret: &Option<crate::core::secret::Secret>| {
+        secret.as_ref().is_some_and(|secret| !secret.is_empty())
+    };
+    let (option, absent) = match auth.kind {
+        AuthKind::None => ("", false),
+        AuthKind::Basic => ("password", auth.password.is_none()),
+        AuthKind::Bearer => ("token", !given(&auth.token)),
+        AuthKind::ApiKey => ("headerValue", !given(&auth.header_value)),
+    };
+    if absent {
+        tracing::warn!("an upstream is asked without credentials: its `auth.{option}` is missing");
+        return Ok(None);
+    }
     Ok(match auth.kind {
         AuthKind::None => None,
         AuthKind::Basic => {
@@ -157,8 +171,7 @@ fn header_of(auth: &UpstreamAuth) -> Result<Option<(HeaderName, HeaderValue)>> {
             Some((header::AUTHORIZATION, basic(user, password.expose()).ok_or_else(|| missing("password"))?))
         }
         AuthKind::Bearer => {
-            let token =
-                auth.token.as_ref().filter(|token| !token.is_empty()).ok_or_else(|| missing("token"))?;
+            let token = auth.token.as_ref().ok_or_else(|| missing("token"))?;
             let value = sensitive(&format!("Bearer {}", token.expose())).ok_or_else(|| missing("token"))?;
             Some((header::AUTHORIZATION, value))
         }
@@ -258,10 +271,17 @@ mod tests {
         assert_eq!(shown(r#"{"type":"basic","username":"a","password":"b"}"#, "authorization"), "Basic YTpi");
         assert_eq!(shown(r#"{"type":"bearer","token":"t"}"#, "authorization"), "Bearer t");
         assert_eq!(shown(r#"{"type":"api-key","headerName":"X-Key","headerValue":"k"}"#, "x-key"), "k");
-        for bad in [
+        for absent in [
             r#"{"type":"basic"}"#,
             r#"{"type":"bearer","token":""}"#,
-            r#"{"type":"api-key","headerName":"a b"}"#,
+            r#"{"type":"api-key","headerName":"X-Key"}"#,
+        ] {
+            assert!(header(absent).unwrap().headers("").is_empty(), "{absent}");
+        }
+        for bad in [
+            r#"{"type":"basic","password":"b"}"#,
+            r#"{"type":"bearer","token":"a\nb"}"#,
+            r#"{"type":"api-key","headerName":"a b","headerValue":"k"}"#,
         ] {
             assert!(header(bad).is_err(), "{bad}");
         }

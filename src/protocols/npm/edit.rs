@@ -68,7 +68,7 @@ pub(crate) fn version_exists(version: &str) -> Error {
 pub(crate) fn add_version(packument: &mut Packument, new: &NewRelease) -> Result<Edit<Published>> {
     if let Some(known) = packument.release(&new.version) {
         let published = Timestamp::parse_rfc3339(packument.published(&new.version)).unwrap_or_default();
-        return if is_same(known, new) && new.now.since(published) <= new.rules.retry {
+        return if is_same(known, new) && new.now.since(published) < new.rules.retry {
             let file = packument.notes.tarballs.get(&new.version).cloned();
             Ok(Edit::Unchanged(Published::Again(packument.rev.clone(), file)))
         } else {

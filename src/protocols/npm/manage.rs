@@ -226,20 +226,40 @@ pub(crate) async fn remove_owner(cx: &Cx, name: &PackageName, user: &str) -> Res
     Ok(ok(StatusCode::OK))
 }
 
-/// `DELETE /{pkg}/-rev/{rev}`
+/// `DELETE /{pkg}/-rev/{rev}`. A bare number is no revision of ours: programs write one that have seen none, and mean the package as it is.
 pub(crate) async fn unpublish_package(cx: &Cx, name: &PackageName, rev: &str) -> Result<Response> {
     access::require(cx, name, Action::Delete).await?;
-    unpublish(cx, name, rev, Removal::Package).await?;
+    let as_it_is = rev.bytes().all(|byte| byte.is_ascii_digit());
+    let rev = if as_it_is { current(cx, name).await?.document.rev.clone() } else { rev.to_owned() };
+    unpublish(cx, name, &rev, Removal::Package).await?;
     trust::forget(cx, name).await?;
     Ok(ok(StatusCode::OK))
+}
+
+/// `DELETE /{pkg}/-/{version}`: one version, for programs; npm sends the packument without it.
+pub(crate) async fn unpublish_version(cx: &Cx, name: &PackageName, version: &str) -> Result<Response> {
+    access::require(cx, name, Action::Delete).await?;
+    let loaded = current(cx, name).await?;
+    let packument = &loaded.document;
+    if packument.release(version).is_none() {
+        return Err(Error::not_found(format!("version not found: {}", name::printable(version))));
+    }
+    let others = packument.releases.iter().map(|release| release.version.to_string());
+    let kept = others.filter(|one| one != version).collect();
+    unpublish(cx, name, &packument.rev, Removal::AllBut(kept, BTreeMap::new())).await?;
+    Ok(ok(StatusCode::OK))
+}
+
+/// The packument as it is now.
+async fn current(cx: &Cx, name: &PackageName) -> Result<Arc<Loaded<Packument>>> {
+    cx.objects.document_revalidated(&keys::index(name)?).await?.ok_or_else(not_found)
 }
 
 /// First the versions go out of the packument, then their tarballs go. Before either, the hooks are asked about each file: what they refuse
 /// to delete stays published.
 async fn unpublish(cx: &Cx, name: &PackageName, rev: &str, removal: Removal) -> Result<()> {
     let (rev, by, now) = (rev.to_owned(), cx.require_user()?.to_owned(), cx.clock.now());
-    let loaded: Option<Arc<Loaded<Packument>>> = cx.objects.document_revalidated(&keys::index(name)?).await?;
-    let mut trial = loaded.ok_or_else(not_found)?.document.clone();
+    let mut trial = current(cx, name).await?.document.clone();
     if trial.is_new() {
         return Err(not_found());
     }
@@ -284,8 +304,7 @@ fn files_of(name: &PackageName, tombstone: &Tombstone) -> Result<Vec<(Key, Objec
 /// `DELETE /{pkg}/-/{file}/-rev/{rev}`: npm's second step, after the version is out of the packument.
 pub(crate) async fn delete_tarball(cx: &Cx, name: &PackageName, file: &str) -> Result<Response> {
     access::require(cx, name, Action::Delete).await?;
-    let loaded: Option<Arc<Loaded<Packument>>> = cx.objects.document_revalidated(&keys::index(name)?).await?;
-    let loaded = loaded.ok_or_else(not_found)?;
+    let loaded = current(cx, name).await?;
     let version = file
         .strip_prefix(name.unscoped())
         .and_then(|rest| rest.strip_prefix('-'))

@@ -77,11 +77,12 @@ pub(super) async fn commit(cx: &Cx, name: &PackageName, new: &NewRelease) -> Res
     outcome
 }
 
-/// Deletes the files of a version that no document names. They are this request's own: no other publish shares them.
+/// Deletes the files of a version that no document names. They are this request's own: no other publish shares them, and no hook is asked whether
+/// they may go.
 pub(super) async fn discard(cx: &Cx, name: &PackageName, new: &NewRelease) -> Result<()> {
     let info = ObjectInfo::of(name.as_str()).version(&new.version);
     for file in std::iter::once(&new.file).chain(&new.attestations) {
-        cx.objects.delete(&keys::file(name, file)?, &info).await?;
+        cx.objects.delete_asked(&keys::file(name, file)?, &info).await?;
     }
     Ok(())
 }
@@ -188,7 +189,7 @@ fn describe(
         file: String::new(),
         attestations: None,
         now: cx.clock.now(),
-        rules: npm.rules(),
+        rules: npm.rules(cx),
         user,
         access,
     };

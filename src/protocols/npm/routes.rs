@@ -18,6 +18,7 @@ enum Route<'a> {
     Tarball(&'a str, &'a str),
     PutRevision(&'a str, &'a str),
     DeletePackage(&'a str, &'a str),
+    DeleteVersion(&'a str, &'a str),
     DeleteTarball(&'a str, &'a str),
     Tags(&'a str),
     SetTags(&'a str, bool),
@@ -122,6 +123,7 @@ pub(crate) async fn dispatch(npm: &Npm, cx: &Cx, path: &Segments, request: Reque
         Route::Tarball(pkg, file) => download::get_tarball(npm, cx, &name(pkg)?, file, &request).await,
         Route::PutRevision(pkg, rev) => manage::put_revision(npm, cx, &name(pkg)?, rev, request).await,
         Route::DeletePackage(pkg, rev) => manage::unpublish_package(cx, &name(pkg)?, rev).await,
+        Route::DeleteVersion(pkg, version) => manage::unpublish_version(cx, &name(pkg)?, version).await,
         Route::DeleteTarball(pkg, file) => manage::delete_tarball(cx, &name(pkg)?, file).await,
         Route::Tags(pkg) => read::list_tags(npm, cx, &name(pkg)?).await,
         Route::SetTags(pkg, replace) => manage::set_tags(npm, cx, &name(pkg)?, replace, request).await,
@@ -210,6 +212,7 @@ fn route<'a>(method: &Method, parts: &'a Parts<'a>) -> Option<Route<'a>> {
         (GET, ["pkg", "-", file]) => Route::Tarball(pkg, file),
         // `@acme/widget/-/@acme/widget-1.0.0.tgz`: in old lockfiles, and what publish bodies name.
         (GET, ["pkg", "-", scope, file]) if parts.is_scope(scope) => Route::Tarball(pkg, file),
+        (DELETE, ["pkg", "-", version]) => Route::DeleteVersion(pkg, version),
         (DELETE, ["pkg", "-", file, "-rev", _]) => Route::DeleteTarball(pkg, file),
         (DELETE, ["pkg", "-", scope, file, "-rev", _]) if parts.is_scope(scope) => {
             Route::DeleteTarball(pkg, file)

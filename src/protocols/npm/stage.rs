@@ -261,7 +261,7 @@ pub(crate) async fn approve(npm: &Npm, cx: &Cx, id: &str, request: &Request) -> 
     let release = NewRelease {
         manifest: approved(&record.release, cx.require_user()?)?,
         now: cx.clock.now(),
-        rules: npm.rules(),
+        rules: npm.rules(cx),
         ..record.release.clone()
     };
     let (info, own) = (ObjectInfo::of(name.as_str()).version(&release.version), id.to_owned());

@@ -221,6 +221,10 @@ async fn a_denied_deletion_leaves_the_version_published() {
         for version in ["1.0.0", "1.1.0"] {
             publish(&registry, "widget", version).await;
         }
+        // What a refused publish has left is its own, and nobody is asked whether it may go.
+        let again = registry.send(Package::new("widget", "1.0.0").file("x", "y").put()).await;
+        assert_eq!(again.status, 403);
+        assert!(error_of(&again).contains("cannot publish over"), "{}", again.text());
         let mut sent = registry.send(TestRequest::get("/npm/widget?write=true")).await.json();
         let rev = sent["_rev"].as_str().unwrap().to_owned();
         sent["versions"].as_object_mut().unwrap().remove("1.1.0");

@@ -121,6 +121,8 @@ async fn the_same_publish_counts_as_a_retry_for_as_long_as_is_configured() {
         registry.clock.advance(std::time::Duration::from_secs(after));
         let again = registry.send(package.put()).await;
         assert_eq!(again.status, status, "{seconds} {after}");
+        let program = TestRequest::put("/npm/widget").json(&package.body());
+        assert_eq!(registry.send(program).await.status, 403, "a program wants to know");
         let other = registry.send(package.clone().file("x", "y").put()).await;
         assert_eq!(other.status, 403);
         assert_eq!(registry.keys(false).await.len(), 2);

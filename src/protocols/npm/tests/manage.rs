@@ -248,6 +248,24 @@ async fn a_whole_package_is_unpublished() {
 }
 
 #[tokio::test]
+async fn programs_unpublish_without_having_seen_a_revision() {
+    let registry = TestRegistry::new().await;
+    for version in ["1.0.0", "1.1.0", "2.0.0"] {
+        publish(&registry, "@acme/widget", version).await;
+    }
+    assert_eq!(registry.send(delete("/npm/@acme/widget/-/1.1.0").token("reader")).await.status, 403);
+    assert_eq!(registry.send(delete("/npm/@acme/widget/-/3.0.0")).await.status, 404);
+    assert_eq!(registry.send(delete("/npm/@acme%2fwidget/-/2.0.0")).await.status, 200);
+    let document = packument(&registry, "@acme/widget").await;
+    assert_eq!(document["versions"].as_object().unwrap().len(), 2);
+    assert_eq!(document["dist-tags"], json!({ "latest": "1.1.0" }));
+    check_whole(&registry, "@acme/widget").await;
+    assert_eq!(registry.send(delete("/npm/@acme/widget/-rev/1")).await.status, 200);
+    assert_eq!(registry.keys(false).await, ["npm/packages/@acme/widget/index.json"]);
+    assert_eq!(registry.send(delete("/npm/nothing/-rev/1")).await.status, 404);
+}
+
+#[tokio::test]
 async fn search_says_what_is_there() {
     let registry = TestRegistry::new().await;
     let left = Package::new("left-pad", "1.0.0").fields(json!({

@@ -128,7 +128,9 @@ impl Package {
     }
 
     fn put(&self) -> TestRequest {
-        TestRequest::put(&self.path()).json(&self.body())
+        TestRequest::put(&self.path())
+            .header("user-agent", "npm/11.21.2 node/v20.20.2 linux x64")
+            .json(&self.body())
     }
 
     fn tarball_path(&self) -> String {
