@@ -3,7 +3,7 @@
 
 const { find, headersList } = require('./headers.cjs');
 const { nativeBody } = require('./body.cjs');
-const { own } = require('./errors.cjs');
+const { own, RegistryError } = require('./errors.cjs');
 
 /** How long a client that sends on after its answer is listened to, and how many bytes of it, before the connection is cut. */
 const LINGER_MS = 10_000;
@@ -11,13 +11,24 @@ const LINGER_BYTES = 64 << 20;
 
 const NOTHING = [];
 
-/** The body: what a parser before us made of it, else the request itself. */
+/** Whether somebody before us has read the request. What is no stream at all was never there to be read. */
+const isRead = (req) => req.readableEnded !== false || req.readableDidRead === true;
+
+/** The fields of a form, with the files that multer and its relatives keep beside `req.body`: one, a list, or lists by field. */
+function formOf({ body, file, files = file && [file] }) {
+  if (files === undefined || files === null) return body;
+  const form = { ...body };
+  const named = Array.isArray(files) ? files.map((one) => [one.fieldname, one]) : Object.entries(files);
+  for (const [name, value] of named) form[name] = name in form ? [form[name], value].flat() : value;
+  return form;
+}
+
+/** The body and its raw bytes: what a parser before us made of them, else the request itself. */
 function bodyOf(req) {
-  const parsed = req.rawBody ?? req.body;
+  const { body, rawBody } = req;
   // A parser that left the request unread has only put its default there.
-  if (parsed !== undefined && parsed !== req && (req.readableEnded || req.complete)) return parsed;
-  if (req.readableEnded) return undefined;
-  return req;
+  if (!isRead(req)) return { body: req, rawBody };
+  return { body: body === req ? undefined : formOf(req), rawBody };
 }
 
 /** As the connection has them. HTTP/2 names the host beside the headers. */
@@ -111,7 +122,11 @@ function nodeHandler(native, assertReady) {
     const fail = (error) => {
       if (typeof next === 'function') next(error);
       else if (res.headersSent) res.destroy(error);
-      else res.writeHead(error.status ?? 500, { 'Content-Type': 'application/json' }).end(JSON.stringify({ error: error.code ?? 'INTERNAL', message: 'the registry is not ready' }));
+      else {
+        // Ours say what is wrong in words for everybody; others' may hold anything.
+        const { status = 500, code = 'INTERNAL', message = 'the request failed' } = error instanceof RegistryError ? error : {};
+        res.writeHead(status, { 'Content-Type': 'application/json' }).end(JSON.stringify({ error: code, message }));
+      }
     };
     try {
       assertReady();
@@ -120,7 +135,8 @@ function nodeHandler(native, assertReady) {
         return;
       }
       const headers = headersOf(req);
-      const parts = nativeBody(bodyOf(req), undefined, headers);
+      const { body, rawBody } = bodyOf(req);
+      const parts = nativeBody(body, rawBody, headers);
       const handle = (made) => {
         const { socket, baseUrl } = req;
         // Express keeps what it has stripped off the URL in `baseUrl`.

@@ -19,6 +19,16 @@ const reasonOf = (error) => (error instanceof Error ? error.message : String(err
 /** A stream of node:http that belongs to a connection on which the answer is still to be sent: it can't be destroyed. */
 const isIncoming = (source) => typeof source.httpVersion === 'string' && source.socket !== undefined;
 
+/** Why nothing is left to read. */
+const GONE = 'it was read before the registry got it; mount the registry before any body parser, or pass the request itself as `body`';
+
+/** A body that can't be had any more. Whoever needs it is told why. */
+function lost(reason = GONE) {
+  const handle = new binding.Upload();
+  handle.abort(reason);
+  return handle;
+}
+
 /**
  * A Node stream, by events: half the CPU of iterating over it.
  *
@@ -82,7 +92,7 @@ function pumpReadable(source, upload) {
   };
 
   if (source.readableEnded || source.destroyed) {
-    upload.abort('its source was read or closed before');
+    upload.abort(isIncoming(source) ? GONE : 'its source was read or closed before');
     return;
   }
   source.on('data', onData).on('end', onEnd).on('error', onBreak).on('close', onClose);
@@ -145,4 +155,4 @@ function upload(source, length) {
   return handle;
 }
 
-module.exports = { upload, isIncoming };
+module.exports = { upload, lost, isIncoming };

@@ -1,14 +1,18 @@
 // A process with a registry in it ends by itself, whatever is going on, with the code that it asked for.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
-import { describe, it } from 'node:test';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
 import { Worker } from 'node:worker_threads';
+import { startS3 } from '../support/s3.mjs';
 
-const root = fileURLToPath(new URL('../..', import.meta.url));
+/** The programs lie elsewhere: a runtime that takes a module as an argument is not each. */
+const entry = new URL('../../index.mjs', import.meta.url);
 
 const prelude = `
-  import { SmartRegistry, streamToBuffer } from 'smartregistry-native';
+  import { SmartRegistry, streamToBuffer } from '${entry}';
   const open = async (more = {}) => {
     const registry = new SmartRegistry({
       storage: { type: 'memory' },
@@ -22,10 +26,18 @@ const prelude = `
   const provider = { authenticate: (c) => c.username, validateToken: async () => ({ userId: 'u', scopes: ['*:*:*:*'] }), createToken: () => 'x', revokeToken() {}, authorize: () => true };
 `;
 
+let dir;
+before(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'smartregistry-exit-'));
+});
+after(() => rm(dir, { recursive: true, force: true }));
+
 /** Runs a program to its end; the test fails when it does not end by itself. */
-function run(program, ms = 20_000) {
+async function run(program, ms = 20_000) {
+  const file = join(dir, 'program.mjs');
+  await writeFile(file, prelude + program);
   return new Promise((done, fail) => {
-    const child = spawn(process.execPath, ['--input-type=module', '--eval', prelude + program], { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(process.execPath, [file], { cwd: dir, stdio: ['ignore', 'pipe', 'pipe'] });
     let output = '';
     child.stdout.on('data', (text) => (output += text));
     child.stderr.on('data', (text) => (output += text));
@@ -65,11 +77,31 @@ const ends = {
   'a listener whose registry is destroyed': ['const r = await open(); await r.listen({ port: 0 }); await r.destroy();', 0],
 };
 
+async function bucket() {
+  const s3 = await startS3('moto');
+  return { storage: s3.storage(), stop: () => s3.stop() };
+}
+
 describe('a process ends by itself', () => {
   for (const [name, [program, expected]] of Object.entries(ends)) {
     it(`with ${name}`, async () => {
       const { code, signal, output } = await run(program);
       assert.equal(code, expected, `ended with ${signal ?? code}: ${output}`);
+    });
+  }
+
+  for (const [name, storageOf] of [['folder', async () => ({ storage: { type: 'local', path: join(dir, 'data') }, stop() {} })], ['bucket', bucket]]) {
+    it(`after it has written to a ${name} and read from it, destroyed or not`, async () => {
+      const { storage, stop } = await storageOf();
+      const program = `
+        const r = await open({ storage: ${JSON.stringify(storage)} });
+        await r.getStorage().putObject('x', Buffer.alloc(6 << 20));
+        console.log((await streamToBuffer(await r.getStorage().getObjectStream('x'))).length);`;
+      for (const end of ['', 'await r.destroy();']) {
+        const { code, signal, output } = await run(program + end);
+        assert.deepEqual([signal ?? code, output.trim()], [0, String(6 << 20)]);
+      }
+      await stop();
     });
   }
 

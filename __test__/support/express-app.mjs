@@ -1,8 +1,9 @@
 // An Express application with a registry in it. Everything between the two marks is the code of the README, as it stands there.
 // Arguments: a file with the IRegistryConfig, and how the application reads bodies:
 //   raw      express.raw for every type: the registry gets a Buffer
-//   parsed   express.json where it is JSON, express.raw for the rest: the registry gets what users with body parsers hand it
+//   parsed   express.json and express.urlencoded where it is that, express.raw for the rest: the registry gets what users with body parsers hand it
 //   stream   no parser: the request itself, unread
+//   handler-parsed  as parsed, before `nodeHandler()`: it is handed requests that parsers have read
 //   handler  not at all: `nodeHandler()` takes every request before the code of the README sees it
 // With `--express5` the application is one of Express 5, whose path patterns spell "everything" differently.
 import { readFileSync } from 'node:fs';
@@ -49,7 +50,8 @@ process.on('SIGTERM', () => {
 
 function readBodies(application) {
   if (bodies === 'handler') return application.use(registry.nodeHandler());
-  if (bodies === 'parsed') application.use(express.json({ limit: '100mb', strict: false }));
+  const isParsed = bodies.endsWith('parsed');
+  if (isParsed) application.use(express.json({ limit: '100mb', strict: false }), express.urlencoded({ extended: true }));
   if (bodies === 'stream') {
     application.use((req, res, next) => {
       req.body = req;
@@ -58,4 +60,12 @@ function readBodies(application) {
   } else {
     application.use(express.raw({ type: () => true, limit: '100mb' }));
   }
+  if (isParsed) application.use(tellOfForms);
+  if (bodies === 'handler-parsed') application.use(registry.nodeHandler());
+}
+
+/** Whether a client has posted a form is not to be seen from outside. */
+function tellOfForms(req, res, next) {
+  if (req.is('urlencoded')) console.log(`parsed a form: ${req.path} ${Object.keys(req.body)}`);
+  next();
 }

@@ -1,6 +1,7 @@
 // A registry in this process, through the public API, for the tests of that API.
 import { createHash } from 'node:crypto';
 import { SmartRegistry } from 'smartregistry-native';
+import { publishDocument, tarball } from './wire.mjs';
 
 /** The configuration of the tests; `changes` replace whole options. */
 export const config = (changes = {}) => ({
@@ -46,3 +47,10 @@ export const pushBlob = (registry, headers, digest, body, more = {}) =>
   registry.handleRequest({ method: 'POST', path: '/oci/team/app/blobs/uploads/', headers: { ...headers, 'Content-Type': 'application/octet-stream', ...more }, query: { digest }, body });
 
 export const getBlob = (registry, headers, digest) => registry.handleRequest({ method: 'GET', path: `/oci/team/app/blobs/${digest}`, headers, query: {} });
+
+/** Publishes a small version and gives the answer. A tag other than latest keeps the order of tags out of it. */
+export async function publish(registry, headers, name, version, { path = `/npm/${name}`, tag = 'latest' } = {}) {
+  const document = publishDocument(name, version, await tarball(name, version));
+  document['dist-tags'] = { [tag]: version };
+  return registry.handleRequest({ method: 'PUT', path, headers, query: {}, body: document });
+}

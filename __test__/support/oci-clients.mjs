@@ -29,6 +29,11 @@ export async function peopleAndImages(site) {
     REGISTRY_AUTH_FILE: site.authFile(person),
   });
 
+  await images(site);
+}
+
+/** Makes the images `site.small`, `site.big` and `site.multi` in the site's box, as layouts of which `site.layout(name)` is the folder. */
+export async function images(site) {
   site.small = await image([{ 'etc/hello': 'hello\n' }, { 'etc/world': 'wörld\n', 'usr/bin/tool': noise(40_000, 'tool') }]);
   // Several chunks of every transport, and more than one part of a multipart upload.
   site.big = await image([{ 'data/big.bin': noise(12_000_000, 'big') }, { 'etc/small': 'x' }]);

@@ -11,7 +11,7 @@ import { sandbox } from './sandbox.mjs';
 const LISTENING = /listening on (http:\/\/127\.0\.0\.1:(\d+))/;
 
 /** `listener` is the server of the command line, the others are Express applications (see express-app.mjs). Beside them there is `node-http`. */
-export const modes = ['listener', 'express', 'express-parsed', 'express-stream', 'express-handler', 'express5'];
+export const modes = ['listener', 'express', 'express-parsed', 'express-stream', 'express-handler', 'express-handler-parsed', 'express5'];
 
 /** `local` is a folder, the others are S3 servers. */
 export const storages = ['local', ...s3Kinds];
@@ -21,6 +21,7 @@ const expressFlags = {
   'express-parsed': ['parsed'],
   'express-stream': ['stream'],
   'express-handler': ['handler'],
+  'express-handler-parsed': ['handler-parsed'],
   express5: ['raw', '--express5'],
 };
 
