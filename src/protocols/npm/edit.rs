@@ -404,17 +404,17 @@ pub(crate) fn unpublish(
 ) -> Result<Edit<Vec<Tombstone>>> {
     let here_already = |one: &&Tombstone| one.by == by && one.time == now.rfc3339();
     let buried: Vec<Tombstone> = packument.notes.tombstones.iter().filter(here_already).cloned().collect();
-    if !buried.is_empty() {
+    let goes = |version: &str| match removal {
+        Removal::AllBut(kept, _) => !kept.contains(version),
+        Removal::Package => true,
+    };
+    if !buried.is_empty() && !packument.releases.iter().any(|release| goes(&release.version)) {
         // This very removal, run again because nobody knew whether it had been written.
         return Ok(Edit::Unchanged(buried));
     }
     if packument.rev != rev {
         return Err(conflict());
     }
-    let goes = |version: &str| match removal {
-        Removal::AllBut(kept, _) => !kept.contains(version),
-        Removal::Package => true,
-    };
     let (gone, stay): (Vec<Release>, Vec<Release>) =
         std::mem::take(&mut packument.releases).into_iter().partition(|release| goes(&release.version));
     packument.releases = stay;

@@ -7,7 +7,10 @@ use super::*;
 use crate::core::body::Body;
 
 fn put(packages: &[Value]) -> TestRequest {
-    TestRequest::put("/npm/-/pnpm/v1/publish").json(&json!({ "packages": packages }))
+    let agent = "pnpm/12.21.0 npm/? node/? linux x64";
+    TestRequest::put("/npm/-/pnpm/v1/publish")
+        .header("user-agent", agent)
+        .json(&json!({ "packages": packages }))
 }
 
 #[tokio::test]

@@ -83,7 +83,8 @@ async fn a_publish_in_parts() {
 async fn a_batch() {
     let packages = [Package::new("widget", "1.0.0"), Package::new("gadget", "1.0.0")];
     let bodies: Vec<Value> = packages.iter().map(Package::body).collect();
-    let put = || TestRequest::put("/npm/-/pnpm/v1/publish").json(&json!({ "packages": bodies }));
+    let body = json!({ "packages": bodies });
+    let put = || TestRequest::put("/npm/-/pnpm/v1/publish").header("user-agent", NPM).json(&body);
     for fault in FAULTS {
         for call in 0..64 {
             let bench = Bench::new(1 << 20).await;

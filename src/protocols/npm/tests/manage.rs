@@ -465,7 +465,7 @@ async fn browsers_may_ask() {
     let answer = closed.send(TestRequest::new(Method::OPTIONS, "/npm/widget")).await;
     assert_eq!((answer.status, answer.header("access-control-allow-origin")), (204, None));
     for (method, path, allow) in [
-        (Method::PATCH, "/npm/widget/-/widget-1.0.0.tgz", "GET, HEAD"),
+        (Method::PATCH, "/npm/widget/-/widget-1.0.0.tgz", "GET, HEAD, DELETE"),
         (Method::POST, "/npm/-/npm/v1/keys", "GET, HEAD"),
         (Method::GET, "/npm/-/pnpm/v1/publish", "PUT"),
         (Method::PUT, "/npm/-/stage", "GET, HEAD"),

@@ -128,9 +128,7 @@ impl Package {
     }
 
     fn put(&self) -> TestRequest {
-        TestRequest::put(&self.path())
-            .header("user-agent", "npm/11.21.2 node/v20.20.2 linux x64")
-            .json(&self.body())
+        TestRequest::put(&self.path()).header("user-agent", NPM).json(&self.body())
     }
 
     fn tarball_path(&self) -> String {
@@ -174,6 +172,9 @@ async fn all_keys(registry: &TestRegistry) -> Vec<String> {
     let keys = registry.keys(true).await;
     keys.into_iter().filter(|key| key != "_sr/npm/signing-keys.json").collect()
 }
+
+/// How npm calls itself.
+const NPM: &str = "npm/11.21.2 node/v20.20.2 linux x64 workspaces/false";
 
 async fn publish(registry: &TestRegistry, name: &str, version: &str) -> Package {
     let package = Package::new(name, version);
