@@ -2,6 +2,7 @@
 'use strict';
 
 const { join } = require('node:path');
+const { isMainThread } = require('node:worker_threads');
 const { platforms, platformName } = require('./platform.cjs');
 
 function load() {
@@ -47,4 +48,8 @@ function reason(name, cause) {
 }
 
 /** @type {any} */
-module.exports = load();
+const binding = load();
+// A worker that is terminated takes the memory of its Buffers along, whoever reads them: there they are copied.
+if (isMainThread) binding.lendBuffers();
+
+module.exports = binding;

@@ -38,6 +38,15 @@ function work(job, settings, more = {}) {
 
 const get = (registry, path, headers = {}) => registry.handleRequest({ method: 'GET', path, headers, query: {} });
 
+/** Waits until nothing listens there any more. */
+async function closed(url, within = 5000) {
+  const until = Date.now() + within;
+  while (await fetch(`${url}/npm/-/ping`).then((answer) => answer.text(), () => undefined)) {
+    assert.ok(Date.now() < until, `${url} still answers`);
+    await sleep(10);
+  }
+}
+
 describe('a registry in a worker thread', () => {
   it('does all that one in the main thread does, and the thread ends by itself', { timeout: 60_000 }, async () => {
     const { result, ended } = work('all', {}, { extensions: ['hooks'] });
@@ -65,7 +74,7 @@ describe('a registry in a worker thread', () => {
     assert.equal((await fresh.verify()).problems, 0);
   });
 
-  it('may be ended in the midst of downloads and calls of its provider; the others never notice', { timeout: 120_000 }, async (t) => {
+  it('may be ended in the midst of uploads, downloads and calls of its provider; the others never notice', { timeout: 120_000 }, async (t) => {
     const settings = onStorage(await shared.local(t));
     const registry = await open(t, settings);
     const { npm, oci } = await login(registry);
@@ -80,13 +89,15 @@ describe('a registry in a worker thread', () => {
         await sleep(1);
       }
     })();
-    const ways = [{}, { extensions: ['hooks'] }, { extensions: ['provider'], never: true }];
-    for (const way of [...ways, ...ways]) {
-      const { worker, result, ended } = work('endless', settings, way);
-      assert.equal(await result, 'in the midst of it');
+    const ways = [{}, { extensions: ['hooks'] }, { listen: true }, { extensions: ['provider'], never: true }];
+    for (const way of ways) {
+      const { worker, result, ended } = work('endless', settings, { user: 'alice', ...way });
+      const listening = await result;
+      if (listening) assert.equal((await fetch(`${listening}/npm/-/ping`)).status, 200);
       const before = answered;
       await worker.terminate();
       await ended;
+      if (listening) await closed(listening);
       while (answered < before + 3) await sleep(1);
     }
     busy = false;

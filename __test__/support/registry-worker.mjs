@@ -55,12 +55,24 @@ const jobs = {
     return given.versions.length;
   },
 
-  /** Begins what never ends, of every kind but uploads, and says so. */
+  /** Begins what never ends, of every kind; gives where it listens. */
   async endless() {
+    const { oci } = await login(registry, given.user);
     await registry.getStorage().putObject('large', noise(8 << 20));
+    let sent = 0;
+    const endless = (async function* () {
+      for (;;) {
+        yield noise(256 << 10);
+        sent += 1;
+        await new Promise((done) => setTimeout(done, 1));
+      }
+    })();
+    pushBlob(registry, oci, sha256(Buffer.alloc(1)), endless).catch(() => {});
     for (let n = 0; n < 8; n++) (await registry.getStorage().getObjectStream('large')).getReader().read();
     for (let n = 0; n < 8; n++) registry.handleRequest({ method: 'GET', path: '/npm/-/whoami', token: `t${n}` }).catch(() => {});
-    return 'in the midst of it';
+    const listener = given.listen && (await registry.listen({ port: 0 }));
+    while (sent < 4) await new Promise((done) => setTimeout(done, 5));
+    return listener?.url;
   },
 };
 

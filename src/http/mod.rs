@@ -36,11 +36,19 @@ pub struct ListenOptions {
     pub tls: Option<TlsOptions>,
     /// Bounds.
     pub limits: HttpLimits,
+    /// Stops it like [`Server::close`], which waits, too.
+    pub stop: CancellationToken,
 }
 
 impl Default for ListenOptions {
     fn default() -> Self {
-        Self { host: "127.0.0.1".to_owned(), port: 0, tls: None, limits: HttpLimits::default() }
+        Self {
+            host: "127.0.0.1".to_owned(),
+            port: 0,
+            tls: None,
+            limits: HttpLimits::default(),
+            stop: CancellationToken::new(),
+        }
     }
 }
 
@@ -81,7 +89,7 @@ pub async fn listen(registry: Arc<Registry>, options: ListenOptions) -> Result<S
     let shared = Arc::new(Shared {
         registry,
         limits: options.limits,
-        stop: CancellationToken::new(),
+        stop: options.stop.child_token(),
         kill: CancellationToken::new(),
         tasks: TaskTracker::new(),
     });

@@ -7,6 +7,7 @@ use napi::Env;
 use napi::bindgen_prelude::{ClassInstance, Either, Function, Object, PromiseRaw};
 use napi_derive::napi;
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use super::auth_manager::NativeAuth;
 use super::auth_provider::JsAuthProvider;
@@ -169,7 +170,10 @@ impl NativeRegistry {
         options: String,
     ) -> napi::Result<PromiseRaw<'env, Out<NativeServer>>> {
         let registry = self.get();
-        self.scope.promise(env, async move { server::listen(registry?, &options).await })
+        // A thread that ends takes its listener along: nobody else could close it.
+        let stop = CancellationToken::new();
+        env.add_env_cleanup_hook(stop.clone(), |stop| stop.cancel())?;
+        self.scope.promise(env, async move { server::listen(registry?, &options, stop).await })
     }
 
     /// The numbers, as Prometheus reads them.

@@ -1,5 +1,7 @@
 //! A request as the facade hands it over: flat lists of headers and query, and one of the forms of a body.
 
+use std::cell::Cell;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use napi::bindgen_prelude::{Buffer, Either};
@@ -132,9 +134,27 @@ fn field(given: NativeField) -> FormField {
     FormField { name: given.name, filename: given.filename, value }
 }
 
+thread_local! {
+    /// Whether this thread's buffers stay where they are for as long as they are used.
+    static LENDS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Says that the buffers of the calling thread may be used without a copy: true of the main thread. That of a worker which is terminated gives the memory
+/// of its buffers back at once, whoever reads them.
+#[napi(catch_unwind)]
+pub fn lend_buffers() {
+    LENDS.set(true);
+}
+
 /// The buffer's own memory, kept alive by a reference that goes back to the JavaScript thread with the last clone.
 pub(super) fn owned(buffer: Buffer) -> Bytes {
-    if buffer.is_empty() { Bytes::new() } else { Bytes::from_owner(buffer) }
+    if buffer.is_empty() {
+        Bytes::new()
+    } else if LENDS.get() {
+        Bytes::from_owner(buffer)
+    } else {
+        Bytes::copy_from_slice(&buffer)
+    }
 }
 
 /// What is no header by the grammar is left out: a host's own invention must not fail the request.

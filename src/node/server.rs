@@ -6,6 +6,7 @@ use napi::Env;
 use napi::bindgen_prelude::PromiseRaw;
 use napi_derive::napi;
 use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
 
 use super::error::Out;
 use super::runtime::promise;
@@ -53,11 +54,15 @@ impl From<GivenPem> for Pem {
 }
 
 /// Listens.
-pub(super) async fn listen(registry: Arc<Registry>, options: &str) -> Result<NativeServer> {
+pub(super) async fn listen(
+    registry: Arc<Registry>,
+    options: &str,
+    stop: CancellationToken,
+) -> Result<NativeServer> {
     let given: Given = serde_json::from_str(options)
         .map_err(|error| Error::invalid(format!("the options of listen() are not usable: {error}")))?;
     let tls = given.tls.map(|tls| TlsOptions { cert: tls.cert.into(), key: tls.key.into() });
-    let options = ListenOptions { host: given.host, port: given.port, tls, limits: given.limits };
+    let options = ListenOptions { host: given.host, port: given.port, tls, limits: given.limits, stop };
     Ok(NativeServer { server: Arc::new(http::listen(registry, options).await?) })
 }
 
