@@ -242,9 +242,10 @@ async function stop(server) {
 }
 
 describe('the rest of the README', { timeout: 120_000 }, () => {
-  it('makes an upstream provider, and a registry once storage and token are filled in', async (t) => {
+  it('makes an upstream provider, and a registry once the storage is filled in', async (t) => {
     const filled = { '/* S3 config */': "type: 'memory'" };
-    await assert.rejects(execute('upstreams', {}, filled), (error) => error instanceof RegistryError && error.option.startsWith('upstreams.npm') && /auth\.token/.test(error.message));
+    // Without the variable of the environment, too: the upstream is asked without credentials.
+    await (await execute('upstreams', {}, filled)).registry.destroy();
     process.env.NPM_PRIVATE_TOKEN = 'a token of the company';
     t.after(() => delete process.env.NPM_PRIVATE_TOKEN);
     const { registry, upstreamProvider } = await execute('upstreams', {}, filled);
