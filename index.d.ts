@@ -91,9 +91,14 @@ export interface ITokensConfig {
 export interface IAuthConfig {
   /** Signs OCI tokens: 32 random bytes, the same in every process. */
   jwtSecret?: string;
-  /** Where users and tokens are kept; `memory` by default. */
+  /**
+   * Where users and tokens are kept; `memory` by default: they end with the process. `redis` and `database` without their URLs keep them in the
+   * registry's own storage, as `storage` does.
+   */
   tokenStore?: 'memory' | 'storage' | 'redis' | 'database';
+  /** For `tokenStore: 'redis'`: `redis://user:password@host:6379/0`, or `rediss://…` for TLS. The last part is the number of the database. */
   redisUrl?: string;
+  /** For `tokenStore: 'database'`: `postgres://user:password@host/database?sslmode=verify-full`, or `sqlite:path` of a file. */
   databaseUrl?: string;
   npmTokens?: ITokensConfig & { defaultReadonly?: boolean };
   ociTokens?: ITokensConfig & { realm?: string; service?: string };
