@@ -55,7 +55,9 @@ export async function startRedis() {
   const { file } = await client('redis');
   const password = newPassword();
   return startDatabase('redis', password, async ({ dir, port }) => {
-    const user = ['--user', 'default', 'off', '--user', 'registry', 'on', `>${password}`, '~smartregistry:*', '+@all'];
+    // With the rights of the default user Redis replays its log at the start: without any it would drop every transaction in there.
+    const off = ['--user', 'default', 'off', '~*', '&*', '+@all'];
+    const user = [...off, '--user', 'registry', 'on', `>${password}`, '~smartregistry:*', '+@all'];
     // A number for each test. What was answered is on the disk.
     const more = ['--databases', '16384', '--save', '', '--appendonly', 'yes', '--appendfsync', 'always'];
     return {
