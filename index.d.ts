@@ -134,11 +134,14 @@ export interface ITokensConfig {
 export interface IAuthConfig {
   /** Signs OCI tokens (HS256): 32 random bytes, the same in every process. May be left out only with `tokenStore: 'memory'`: tokens then end with the process. */
   jwtSecret?: string;
-  /** Where users and tokens are kept; `memory` by default. */
+  /**
+   * Where users and tokens are kept; `memory` by default: they end with the process. `redis` and `database` without their URLs keep them in the
+   * registry's own storage, as `storage` does.
+   */
   tokenStore?: 'memory' | 'storage' | 'redis' | 'database';
-  /** Where `redis` is. Without it tokens are kept in `storage`, with one warning. */
+  /** For `tokenStore: 'redis'`: `redis://user:password@host:6379/0`, or `rediss://…` for TLS. The last part is the number of the database. */
   redisUrl?: string;
-  /** Where `database` is. Without it tokens are kept in `storage`, with one warning. */
+  /** For `tokenStore: 'database'`: `postgres://user:password@host/database?sslmode=verify-full`, or `sqlite:path` of a file. */
   databaseUrl?: string;
   /** `defaultReadonly`: whether `createNpmToken()` makes read-only tokens where it is not said; no by default. */
   npmTokens?: ITokensConfig & { defaultReadonly?: boolean };

@@ -6,6 +6,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { storages } from '../__test__/support/registry.mjs';
 import { missingRgw, sharedVariable, startS3 } from '../__test__/support/s3.mjs';
+import { tokenServers, urlVariable } from '../__test__/support/token-servers.mjs';
 import { build } from './build.mjs';
 import { client, clientNames, isLazy } from './clients.mjs';
 import { nodeModules } from './lib/node-modules.mjs';
@@ -33,6 +34,7 @@ await script(async () => {
   let total = zero();
   try {
     await lendS3(env, servers, names);
+    if (names.includes('core')) await lendTokenServers(env, servers);
     for (const name of names) {
       const started = Date.now();
       const result = await parts[name](env);
@@ -59,6 +61,15 @@ async function lendS3(env, servers, names) {
   };
   const failed = (await Promise.allSettled(kinds.map(lend))).find(({ status }) => status === 'rejected');
   if (failed) throw failed.reason;
+}
+
+/** The behaviour suite of the token stores runs over each of them, with a schema or a database number for each test. */
+async function lendTokenServers(env, servers) {
+  for (const [kind, start] of Object.entries(tokenServers)) {
+    const server = await start();
+    servers.push(server);
+    env[urlVariable(kind)] = server.url;
+  }
 }
 
 /** Ceph's packages are Debian's. Where they do not install, its tests are left out, each counted as skipped, and the run says why. */

@@ -149,8 +149,9 @@ function typist(child, answers) {
  *
  * @param {string[]} argv
  * @param {{ cwd?: string, env: Record<string, string>, ready?: RegExp, seconds?: number }} options without `ready` the caller finds out by itself
- * @returns {Promise<{ pid: number, match: RegExpMatchArray, log: () => string, runs: () => boolean, stop: () => Promise<number | null> }>}
- *   `runs` is false once it has ended by itself or otherwise; `stop` sends SIGTERM, after ten seconds SIGKILL, and resolves with the exit code (null when it had to be killed)
+ * @returns {Promise<{ pid: number, match: RegExpMatchArray, log: () => string, runs: () => boolean, stop: (name?: string) => Promise<number | null> }>}
+ *   `runs` is false once it has ended by itself or otherwise; `stop` sends SIGTERM or another signal, after ten seconds SIGKILL, and resolves with the
+ *   exit code (null when it had to be killed)
  */
 export async function startServer(argv, { cwd, env, ready, seconds = 60 }) {
   const [command, ...args] = argv;
@@ -189,8 +190,8 @@ export async function startServer(argv, { cwd, env, ready, seconds = 60 }) {
       fail(new Error(`${argv.join(' ')} ended with code ${code} before it was ready; it printed:\n${shorten(log)}`));
     });
   });
-  const stop = async () => {
-    signal(child, 'SIGTERM');
+  const stop = async (name = 'SIGTERM') => {
+    signal(child, name);
     const late = setTimeout(() => signal(child, 'SIGKILL'), 10_000);
     const code = await closed;
     clearTimeout(late);

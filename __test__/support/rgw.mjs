@@ -1,12 +1,12 @@
 // Ceph's S3 server on one machine: a monitor, one object store daemon that keeps everything in memory, and the gateway. All are children of this
 // process with their files in a temporary folder. It stands for what runs in production: strict signatures, exact races, quirks of its own.
 import assert from 'node:assert/strict';
-import { randomBytes, randomInt, randomUUID } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { client } from '../../scripts/clients.mjs';
+import { freePorts } from './ports.mjs';
 import { run, startServer } from './process.mjs';
 import { sandbox } from './sandbox.mjs';
 
@@ -150,18 +150,4 @@ rgw_enable_usage_log = false
       await sleep(200);
     }
   }
-}
-
-/** Ports that nobody listens on, below those that the kernel gives to connections and to servers that ask for any. */
-async function freePorts(count) {
-  const held = [];
-  while (held.length < count) {
-    const server = createServer();
-    const listens = new Promise((done) => server.once('listening', () => done(true)).once('error', () => done(false)));
-    server.listen(randomInt(10_000, 32_000), '127.0.0.1');
-    if (await listens) held.push(server);
-  }
-  const ports = held.map((server) => server.address().port);
-  await Promise.all(held.map((server) => new Promise((done) => server.close(done))));
-  return ports;
 }

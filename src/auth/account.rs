@@ -7,6 +7,8 @@ use super::builtin::{self, Builtin};
 use super::factor::{self, Factor, FactorMode, Verdict};
 use super::passwords::MAX_LENGTH;
 use super::provider::Credentials;
+use super::records::UserRecord;
+use super::stores::Age;
 use super::{Auth, AuthToken};
 use crate::core::error::{Error, Kind, Result};
 use crate::core::id;
@@ -49,7 +51,7 @@ impl Auth {
     /// What is known of a user; `None` when the application keeps its users.
     pub async fn account(&self, user: &str) -> Result<Option<Account>> {
         let Some(builtin) = self.users.builtin() else { return Ok(None) };
-        let record = builtin.backend.find_user(user).await?.unwrap_or_default();
+        let record = builtin.backend.find_user(user, Age::Now).await?.unwrap_or_default();
         Ok(Some(Account {
             profile: record.profile,
             created: record.created,
@@ -70,7 +72,7 @@ impl Auth {
             }
         }
         let now = self.clock.now();
-        let change = move |record: &mut super::records::UserRecord| {
+        let change = move |record: &mut UserRecord| {
             let before = record.profile.clone();
             for (name, value) in &fields {
                 match value.as_deref().filter(|value| !value.is_empty()) {
@@ -112,7 +114,7 @@ impl Auth {
     /// The mode of a user's second factor, if there is one in force.
     pub async fn second_factor(&self, user: &str) -> Result<Option<FactorMode>> {
         let Some(builtin) = self.users.builtin() else { return Ok(None) };
-        let factor = builtin.backend.factor(user).await?;
+        let factor = builtin.factor(user).await?;
         Ok(factor.filter(|factor| !factor.pending).map(|factor| factor.mode))
     }
 
@@ -144,7 +146,7 @@ impl Auth {
         self.require_password(builtin, user, password, client).await?;
         let (new, now) = (Factor::new(mode)?, self.clock.now());
         let begun = new.clone();
-        let change = move |record: &mut super::records::UserRecord| {
+        let change = move |record: &mut UserRecord| {
             record.updated = Some(now);
             if let Some(factor) = record.factor.as_mut().filter(|factor| !factor.pending) {
                 factor.mode = mode;
@@ -163,7 +165,7 @@ impl Auth {
         builtin.limiter.check_code(user)?;
         let (recovery, now) = (factor::recovery_codes(), self.clock.now());
         let (codes, code, by) = (recovery.clone(), code.clone(), id::uuid());
-        let change = move |record: &mut super::records::UserRecord| {
+        let change = move |record: &mut UserRecord| {
             let Some(factor) = record.factor.as_mut().filter(|factor| factor.pending) else {
                 return Err(Error::new(Kind::Conflict, "there is no second factor to confirm; begin again"));
             };
@@ -189,7 +191,7 @@ impl Auth {
         let builtin = self.own()?;
         self.require_password(builtin, user, password, client).await?;
         let now = self.clock.now();
-        let change = move |record: &mut super::records::UserRecord| {
+        let change = move |record: &mut UserRecord| {
             if record.factor.take().is_none() {
                 return Ok(Edit::Unchanged(false));
             }
@@ -237,7 +239,7 @@ impl Builtin {
         token: Option<&AuthToken>,
         code: Option<&Secret>,
     ) -> Result<()> {
-        if self.backend.factor(user).await?.is_none_or(|factor| factor.pending) {
+        if self.factor(user).await?.is_none_or(|factor| factor.pending) {
             return Ok(());
         }
         let Some(code) = code.filter(|code| !code.is_empty()) else { return Err(factor::missing()) };
@@ -245,7 +247,7 @@ impl Builtin {
         let key = token.and_then(|token| token.metadata.as_ref()?.get("key")?.as_str());
         let by = key.map_or_else(id::uuid, str::to_owned);
         let (code, now) = (code.clone(), seconds(self.clock.now()));
-        let change = move |record: &mut super::records::UserRecord| {
+        let change = move |record: &mut UserRecord| {
             // Taken away a moment ago.
             let Some(factor) = record.factor.as_mut().filter(|factor| !factor.pending) else {
                 return Ok(Edit::Unchanged(true));

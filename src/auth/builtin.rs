@@ -8,11 +8,13 @@ use async_trait::async_trait;
 use moka::sync::Cache;
 use sha2::{Digest, Sha256};
 
+use super::factor::Factor;
 use super::limiter::Limiter;
 use super::passwords::{MAX_LENGTH, Passwords};
 use super::provider::{AuthProvider, Credentials, TokenOptions};
-use super::records::{Origin, TokenBackend, sha256};
+use super::records::{Origin, UserRecord, sha256};
 use super::scope::{self, Resource, Scope};
+use super::stores::{Age, TokenBackend};
 use super::tokens::{self, Tokens};
 use super::{Action, AuthToken};
 use crate::config::{AuthConfig, TokensConfig};
@@ -20,9 +22,10 @@ use crate::core::error::{Error, Kind, Result};
 use crate::core::id;
 use crate::core::secret::Secret;
 use crate::core::time::Clock;
+use crate::storage::Edit;
 
 /// How long the outcome of a password check is remembered, so that a client that sends Basic with every request waits for argon2 once.
-/// It is remembered together with the password's hash: a new password is in force within the metadata TTL.
+/// It is remembered together with the password's hash: a new password is in force as soon as that is known here.
 const CHECKED: Duration = Duration::from_mins(1);
 /// Outcomes remembered at most.
 const MAX_CHECKED: u64 = 10_000;
@@ -64,10 +67,10 @@ impl Builtin {
         config: &AuthConfig,
         limiter: Arc<Limiter>,
         clock: &Clock,
-        ttl: Duration,
+        age: Duration,
     ) -> Self {
         Self {
-            tokens: Tokens::new(Arc::clone(&backend), clock.clone(), ttl),
+            tokens: Tokens::new(Arc::clone(&backend), clock.clone(), age),
             backend,
             passwords: Passwords::new(),
             limiter,
@@ -99,8 +102,34 @@ impl Builtin {
         Ok(Some(user))
     }
 
+    /// A user's PHC string, if the user has a password.
+    async fn password(&self, name: &str) -> Result<Option<String>> {
+        Ok(self.backend.find_user(name, Age::Recent).await?.and_then(|user| user.password))
+    }
+
+    /// A user's second factor, enrolled or pending.
+    pub(super) async fn factor(&self, name: &str) -> Result<Option<Factor>> {
+        Ok(self.backend.find_user(name, Age::Recent).await?.and_then(|user| user.factor))
+    }
+
+    /// Gives a user a password; with `only_new` only one that has none. Says whether it did.
+    async fn set_password(&self, name: &str, phc: String, only_new: bool) -> Result<bool> {
+        let now = self.clock.now();
+        let change = move |user: &mut UserRecord| {
+            // Finding one's own hash there is a success whose answer got lost.
+            if only_new && user.password.as_ref().is_some_and(|other| *other != phc) {
+                return Ok(Edit::Unchanged(false));
+            }
+            user.password = Some(phc.clone());
+            user.created.get_or_insert(now);
+            user.updated = Some(now);
+            Ok(Edit::Changed(true))
+        };
+        self.backend.change_user(name, Box::new(change)).await
+    }
+
     async fn has_factor(&self, user: &str) -> Result<bool> {
-        Ok(self.backend.factor(user).await?.is_some_and(|factor| !factor.pending))
+        Ok(self.factor(user).await?.is_some_and(|factor| !factor.pending))
     }
 
     /// Whether this is the password of a user there is.
@@ -122,7 +151,7 @@ impl Builtin {
         if password.is_empty() || password.expose().len() > MAX_LENGTH || !is_name(username) {
             return Ok(None);
         }
-        let phc = self.backend.password(username).await?;
+        let phc = self.password(username).await?;
         let digest = self.digest(username, password);
         let known = self.checked.get(&digest).filter(|seen| seen.phc.as_deref() == phc.as_deref());
         let registers = phc.is_none() && self.registers(username, door);
@@ -136,7 +165,7 @@ impl Builtin {
         }
         if registers {
             let (hash, _turn) = self.passwords.hash(turn, password).await?;
-            if self.backend.set_password(username, hash, true).await? {
+            if self.set_password(username, hash, true).await? {
                 tracing::info!(user = username, "a new user was registered");
                 return Ok(Some(username.clone()));
             }
@@ -204,12 +233,12 @@ impl Builtin {
         }
         let turn = self.passwords.turn().await?;
         let (hash, _turn) = self.passwords.hash(turn, password).await?;
-        self.backend.set_password(name, hash, false).await.map(drop)
+        self.set_password(name, hash, false).await.map(drop)
     }
 
     /// Forgets a user, and ends all tokens.
     pub(super) async fn remove_user(&self, name: &str) -> Result<bool> {
-        if self.backend.find_user(name).await?.is_none() {
+        if self.backend.find_user(name, Age::Now).await?.is_none() {
             return Ok(false);
         }
         self.backend.remove_user(name).await?;
@@ -218,7 +247,7 @@ impl Builtin {
     }
 
     pub(super) async fn has_user(&self, name: &str) -> Result<bool> {
-        Ok(self.backend.password(name).await?.is_some())
+        Ok(self.password(name).await?.is_some())
     }
 
     pub(super) async fn list_users(&self) -> Result<Vec<String>> {
@@ -228,7 +257,7 @@ impl Builtin {
     /// What a token made for this identity hangs on. A signed one passes on what it hangs on itself.
     pub(super) async fn origin(&self, token: &AuthToken) -> Result<Option<Origin>> {
         if token.is_password() {
-            let phc = self.backend.password(&token.user_id).await?;
+            let phc = self.password(&token.user_id).await?;
             return Ok(phc.map(|phc| Origin::Password(sha256(&phc))));
         }
         if token.is_signed() {
@@ -280,6 +309,10 @@ fn check_name(name: &str) -> Result<()> {
 
 #[async_trait]
 impl AuthProvider for Builtin {
+    async fn init(&self) -> Result<()> {
+        self.backend.prepare().await
+    }
+
     async fn authenticate(&self, credentials: &Credentials) -> Result<Option<String>> {
         self.log_in(credentials, Door::Process).await
     }

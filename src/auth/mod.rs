@@ -21,6 +21,7 @@ mod provider;
 mod records;
 mod scope;
 mod setup;
+mod stores;
 #[cfg(test)]
 mod tests;
 mod tokens;

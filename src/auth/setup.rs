@@ -12,16 +12,15 @@ use super::jwt::Jwt;
 use super::limiter::Limiter;
 use super::oidc::Issuers;
 use super::provider::AuthProvider;
-use super::records::{Documents, TokenBackend};
+use super::stores::Place;
 use super::visibility::Rules;
 use super::{Auth, Users};
-use crate::config::{AuthConfig, TokenStore};
+use crate::config::AuthConfig;
 use crate::core::error::{Error, Result};
 use crate::core::id;
 use crate::core::secret::Secret;
 use crate::core::time::Clock;
-use crate::storage::memory::MemoryStore;
-use crate::storage::{Storage, StorageLimits};
+use crate::storage::Storage;
 
 /// `service` of OCI challenges and tokens unless configured. It must contain neither `bearer` nor `basic`, which some clients look for in
 /// the whole challenge.
@@ -60,9 +59,9 @@ impl Auth {
         let mut warnings = Vec::new();
         let rules = Rules::new(&config.visibility, setup.anonymous_read)?;
         let limiter = Arc::new(Limiter::new(clock));
-        let lasting = token_store(config, &mut warnings)?;
+        let place = Place::new(config, &mut warnings);
         let custom = setup.provider.is_some();
-        let secret = secret(config, setup.oci, setup.shared && lasting && !custom, &mut warnings)?;
+        let secret = secret(config, setup.oci, place.is_shared(setup.shared) && !custom, &mut warnings)?;
         let service = config.oci_tokens.service.clone().unwrap_or_else(|| SERVICE.to_owned());
         let jwt = Jwt::new(&secret, service, clock.clone());
         let issuers = Issuers::new(&config.trusted_issuers)?;
@@ -70,9 +69,8 @@ impl Auth {
             let (limit, cache) = (config.provider_timeout_ms, config.provider_cache_seconds);
             Users::Custom(Fenced::new(provider, limit, cache, clock.clone()))
         } else {
-            let storage = if lasting { setup.storage.clone() } else { in_memory(clock) };
-            let backend: Arc<dyn TokenBackend> = Arc::new(Documents::new(storage, clock.clone()));
-            let builtin = Builtin::new(backend, config, Arc::clone(&limiter), clock, setup.metadata_ttl);
+            let (backend, age) = place.open(setup.storage, clock, setup.metadata_ttl)?;
+            let builtin = Builtin::new(backend, config, Arc::clone(&limiter), clock, age);
             Users::Builtin(Box::new(builtin))
         };
         Ok(Self {
@@ -89,31 +87,6 @@ impl Auth {
     }
 }
 
-/// A store of this process, for `tokenStore: 'memory'`.
-fn in_memory(clock: &Clock) -> Storage {
-    let limits = StorageLimits { cache_bytes: 4 << 20, ..StorageLimits::default() };
-    Storage::new(Arc::new(MemoryStore::new(clock.clone())), None, &limits, clock.clone())
-}
-
-/// Whether tokens outlive the process.
-fn token_store(config: &AuthConfig, warnings: &mut Vec<String>) -> Result<bool> {
-    let (name, option, url) = match config.token_store {
-        TokenStore::Memory => return Ok(false),
-        TokenStore::Storage => return Ok(true),
-        TokenStore::Redis => ("redis", "redisUrl", &config.redis_url),
-        TokenStore::Database => ("database", "databaseUrl", &config.database_url),
-    };
-    if url.as_ref().is_some_and(|url| !url.is_empty()) {
-        return Err(Error::invalid(format!(
-            "option `auth.{option}`: the token store `{name}` is not built yet; leave the option out to keep tokens in the registry's own storage"
-        )));
-    }
-    warnings.push(format!(
-        "option `auth.tokenStore` is `{name}` and `auth.{option}` is missing: tokens are kept in the registry's own storage"
-    ));
-    Ok(true)
-}
-
 /// The secret that signs OCI tokens.
 fn secret(config: &AuthConfig, oci: bool, shared: bool, warnings: &mut Vec<String>) -> Result<Secret> {
     let used = oci && config.oci_tokens.enabled.unwrap_or(true);
@@ -127,7 +100,7 @@ fn secret(config: &AuthConfig, oci: bool, shared: bool, warnings: &mut Vec<Strin
     }
     if used && shared {
         return Err(Error::invalid(
-            "option `auth.jwtSecret` is missing: it signs OCI tokens, and every process on this bucket needs the same one (32 random bytes); or switch them off with `auth.ociTokens.enabled: false`",
+            "option `auth.jwtSecret` is missing: it signs OCI tokens, and every process with these tokens needs the same one (32 random bytes); or switch them off with `auth.ociTokens.enabled: false`",
         ));
     }
     if used {

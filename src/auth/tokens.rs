@@ -7,13 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use moka::future::Cache;
-use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
 use super::provider::TokenOptions;
-use super::records::{Entry, Origin, Purpose, Revoked, TokenBackend, TokenRecord, key_of, sha256};
+use super::records::{Entry, Origin, Purpose, TokenRecord, key_of, sha256};
 use super::scope::{self, Scope};
+use super::stores::{self, Age, Recent, TokenBackend};
 use super::{AuthToken, IssuedToken, TokenInfo};
 use crate::core::error::{Error, Kind, Result};
 use crate::core::id;
@@ -21,10 +20,8 @@ use crate::core::secret::Secret;
 use crate::core::task;
 use crate::core::time::{Clock, Timestamp};
 
-/// Texts remembered at most, good and bad.
-const REMEMBERED: u64 = 50_000;
-/// How old the list of revoked signed tokens may be.
-const REVOKED_AGE: Duration = Duration::from_secs(3);
+/// Tokens at most of which it is remembered that their use was written down.
+const TOUCHED: u64 = 50_000;
 /// What a user id may be as long as.
 const MAX_USER: usize = 256;
 /// What a token's name may be as long as.
@@ -37,18 +34,16 @@ const DAY: i64 = 24 * 60 * 60 * 1000;
 pub(super) struct Tokens {
     backend: Arc<dyn TokenBackend>,
     clock: Clock,
-    /// What was found under a hash, nothing included, for the metadata TTL; many requests with one token ask the store once.
-    found: Option<Cache<String, Option<Arc<TokenRecord>>>>,
+    /// What was found under a hash, nothing included.
+    found: Recent<Option<Arc<TokenRecord>>>,
     /// The day on which this process has written down a token's use.
     touched: moka::sync::Cache<String, i64>,
-    revoked: Mutex<Option<(Timestamp, Arc<Revoked>)>>,
 }
 
 impl Tokens {
-    pub(super) fn new(backend: Arc<dyn TokenBackend>, clock: Clock, ttl: Duration) -> Self {
-        let found =
-            (!ttl.is_zero()).then(|| Cache::builder().max_capacity(REMEMBERED).time_to_live(ttl).build());
-        Self { backend, clock, found, touched: moka::sync::Cache::new(REMEMBERED), revoked: Mutex::default() }
+    /// Tokens of a store; what is known of one is no older than `age`.
+    pub(super) fn new(backend: Arc<dyn TokenBackend>, clock: Clock, age: Duration) -> Self {
+        Self { backend, clock, found: Recent::new(age), touched: moka::sync::Cache::new(TOUCHED) }
     }
 
     /// Makes an access token.
@@ -92,7 +87,7 @@ impl Tokens {
         record.hint = text.chars().take(6).collect();
         let hash = sha256(&text);
         self.backend.add_token(&hash, record.clone()).await?;
-        self.forget(&hash).await;
+        self.found.forget(&hash).await;
         let info = info(&hash, &Entry { record, last_used: None });
         Ok(IssuedToken { text: Secret::new(text), info })
     }
@@ -121,7 +116,7 @@ impl Tokens {
 
     /// Whether what a token of the user came from is still there.
     pub(super) async fn stands(&self, user: &str, origin: &Origin) -> Result<bool> {
-        self.backend.stands(user, origin).await
+        stores::stands(self.backend.as_ref(), user, origin, self.clock.now()).await
     }
 
     /// The record of a text, in its time and from where it may be used.
@@ -151,17 +146,7 @@ impl Tokens {
     }
 
     async fn look_up(&self, hash: &str) -> Result<Option<Arc<TokenRecord>>> {
-        let load = async { Ok::<_, Error>(self.backend.find_token(hash).await?.map(Arc::new)) };
-        match &self.found {
-            None => load.await,
-            Some(cache) => cache.try_get_with_by_ref(hash, load).await.map_err(|error| Error::repeat(&error)),
-        }
-    }
-
-    async fn forget(&self, hash: &str) {
-        if let Some(cache) = &self.found {
-            cache.invalidate(hash).await;
-        }
+        self.found.get(hash, async || Ok(self.backend.find_token(hash).await?.map(Arc::new))).await
     }
 
     /// Ends the token behind a text; none is fine.
@@ -178,32 +163,28 @@ impl Tokens {
 
     /// Ends a user's token by its key.
     pub(super) async fn revoke_key(&self, user: &str, key: &str) -> Result<bool> {
-        let Some(record) = self.backend.find_user(user).await? else { return Ok(false) };
-        let Some(hash) = record.tokens.keys().find(|hash| key_of(hash) == key) else { return Ok(false) };
-        self.remove(user, hash).await?;
+        let Some((hash, _)) = self.backend.find_key(user, key, Age::Now).await? else { return Ok(false) };
+        self.remove(user, &hash).await?;
         Ok(true)
     }
 
     async fn remove(&self, user: &str, hash: &str) -> Result<()> {
         let removed = self.backend.remove_token(user, hash).await;
         // Also after a failure: what the store has now is the truth.
-        self.forget(hash).await;
+        self.found.forget(hash).await;
         removed
     }
 
     /// Forgets what is known of any token here, after many of them have ended at once.
     pub(super) fn forget_all(&self) {
-        if let Some(cache) = &self.found {
-            cache.invalidate_all();
-        }
+        self.found.forget_all();
     }
 
     /// A user's living tokens, oldest first.
     pub(super) async fn list(&self, user: &str) -> Result<Vec<TokenInfo>> {
         let now = self.clock.now();
-        let Some(record) = self.backend.find_user(user).await? else { return Ok(Vec::new()) };
-        let mut list: Vec<_> = record
-            .tokens
+        let tokens = self.backend.tokens(user).await?;
+        let mut list: Vec<_> = tokens
             .iter()
             .filter(|(_, entry)| !entry.record.expired(now))
             .map(|(hash, entry)| info(hash, entry))
@@ -214,21 +195,12 @@ impl Tokens {
 
     /// Revokes a signed token.
     pub(super) async fn revoke_signed(&self, id: &str, ends: Timestamp) -> Result<()> {
-        self.backend.revoke_signed(id.to_owned(), ends).await?;
-        *self.revoked.lock() = None;
-        Ok(())
+        self.backend.revoke_signed(id, ends).await
     }
 
-    /// Whether a signed token was revoked, here or, a few seconds ago, by another process.
+    /// Whether a signed token was revoked.
     pub(super) async fn is_revoked(&self, id: &str) -> Result<bool> {
-        let now = self.clock.now();
-        let known = self.revoked.lock().clone();
-        if let Some((_, list)) = known.filter(|(read, _)| now.since(*read) < REVOKED_AGE) {
-            return Ok(list.0.contains_key(id));
-        }
-        let list = Arc::new(self.backend.revoked().await?);
-        *self.revoked.lock() = Some((now, Arc::clone(&list)));
-        Ok(list.0.contains_key(id))
+        self.backend.is_revoked(id).await
     }
 
     /// Writes down, once a day and behind the request's back, that a token is in use.

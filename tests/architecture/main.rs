@@ -106,6 +106,8 @@ const BELONGS: &[(&str, &[&str], &str)] = &[
     ("std::process", &[], "a library neither starts programs nor ends its own"),
     ("std::env", &["node"], "configuration comes in through `Config`"),
     ("argon2", &["auth"], "passwords belong to `auth`"),
+    ("redis", &["auth/stores/redis"], "only the token store in Redis asks Redis"),
+    ("sqlx", &["auth/stores/database"], "only the token store in a database asks databases"),
     ("jsonwebtoken", &["auth"], "tokens belong to `auth`"),
     ("ring", &["core", "auth"], "signatures are made in `core` and checked in `auth`"),
     ("totp_rs", &["auth"], "second factors belong to `auth`"),
