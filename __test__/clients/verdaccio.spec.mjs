@@ -1,22 +1,14 @@
 // A verdaccio that npm has published to is taken over, from its folder and by its URL; npm then finds everything here as it was there.
 import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { client } from '../../scripts/clients.mjs';
 import { cli } from '../../scripts/lib/paths.mjs';
 import { writePackage, writeProject } from '../support/packages.mjs';
+import { freePorts } from '../support/ports.mjs';
 import { run, startServer } from '../support/process.mjs';
 import { sandbox } from '../support/sandbox.mjs';
-
-const freePort = () =>
-  new Promise((done) => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = server.address();
-      server.close(() => done(port));
-    });
-  });
 
 const CONFIG = `storage: ./storage
 auth:
@@ -40,7 +32,7 @@ describe('a verdaccio is taken over', () => {
     const [{ argv }, verdaccio] = await Promise.all([client('npm'), client('verdaccio')]);
     const file = join(box.dir, 'verdaccio.yaml');
     await writeFile(file, CONFIG);
-    const port = await freePort();
+    const [port] = await freePorts(1);
     theirs = `http://127.0.0.1:${port}/`;
     server = await startServer([...verdaccio.argv, '--config', file, '--listen', `127.0.0.1:${port}`], { cwd: box.dir, env: box.env, ready: /http address/ });
     npm = (registry, args, cwd = box.dir) => run([...argv, ...args, `--registry=${registry}`, `--//127.0.0.1:${new URL(registry).port}/:_authToken=anything`], { cwd, env: box.env });

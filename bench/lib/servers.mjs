@@ -1,8 +1,8 @@
 // The servers under test and those they are compared with, each a process on a free port of 127.0.0.1.
 import { mkdir, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { freePorts } from '../../__test__/support/ports.mjs';
 import { basicAuth } from '../../__test__/support/wire.mjs';
 import { startServer } from '../../__test__/support/process.mjs';
 import { client } from '../../scripts/clients.mjs';
@@ -84,7 +84,7 @@ async function proxied({ config, box, url }) {
 async function nginx({ registry: { box }, files }) {
   const { argv } = await client('nginx');
   const folder = await box.folder('nginx');
-  const port = await freePort();
+  const [port] = await freePorts(1);
   await mkdir(join(folder, 'tmp'));
   await writeFile(join(folder, 'nginx.conf'), nginxConfig(port, files, folder));
   // Its workers run when it says so, and they inherit the open socket.
@@ -115,13 +115,3 @@ ${['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((name) => `  ${name}_
   }
 }
 `;
-
-function freePort() {
-  return new Promise((done, fail) => {
-    const server = createServer().on('error', fail);
-    server.listen(0, '127.0.0.1', () => {
-      const { port } = server.address();
-      server.close(() => done(port));
-    });
-  });
-}
