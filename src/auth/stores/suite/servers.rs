@@ -8,7 +8,6 @@ use sqlx::Executor;
 use tokio::task::JoinSet;
 
 use super::world::{Kind, World};
-use crate::auth::records::sha256;
 use crate::auth::tests::{NPM, npm_token};
 use crate::auth::{Auth, TokenOptions};
 use crate::core::error::Kind as ErrorKind;
@@ -143,7 +142,7 @@ async fn redis_lets_go_of_what_has_ended() {
     let lasting = npm_token(&auth, &TokenOptions::default()).await;
     let mut to = world.redis().await;
     let mut left = async |token: &Secret| {
-        let key = format!("smartregistry:token:{}", sha256(token.expose()));
+        let key = format!("smartregistry:token:{}", crate::auth::records::sha256(token.expose()));
         redis::cmd("PTTL").arg(key).query_async::<i64>(&mut to).await.unwrap()
     };
     assert!((hour.as_millis() as i64..=2 * hour.as_millis() as i64).contains(&left(&token).await));
