@@ -1,5 +1,6 @@
 // The README of the replaced package: each of its programs runs as it stands there, over each storage. Its free names are globals that are set before;
 // placeholders in it (`<token>`) are replaced by what they stand for. The types' tests compile the same files.
+// SMARTREGISTRY_TEST_PACKAGE is the folder of a package that was installed somewhere; without it, it is this checkout that is tested.
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
@@ -7,12 +8,14 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { pathToFileURL } from 'node:url';
-import { DefaultAuthProvider, RegistryError, SmartRegistry, streamToBuffer, streamToJson } from 'smartregistry-native';
 import { root } from '../../scripts/lib/paths.mjs';
 import { noise, sha256 } from '../support/facade.mjs';
 import { startS3 } from '../support/s3.mjs';
 import { descriptorOf, snippet } from '../support/snippets.mjs';
 import { publishDocument, tarball } from '../support/wire.mjs';
+
+const tested = process.env.SMARTREGISTRY_TEST_PACKAGE ?? root;
+const { DefaultAuthProvider, RegistryError, SmartRegistry, streamToBuffer, streamToJson } = await import(pathToFileURL(join(tested, 'index.mjs')).href);
 
 const storages = {
   memory: async () => ({ storage: { type: 'memory' }, end() {} }),
@@ -43,7 +46,7 @@ async function execute(name, globals = {}, values = {}) {
 
 before(async () => {
   project = await mkdtemp(join(tmpdir(), 'smartregistry-snippets-'));
-  for (const [name, target] of Object.entries({ '@push.rocks/smartregistry': root, express: join(root, 'node_modules/express') })) {
+  for (const [name, target] of Object.entries({ '@push.rocks/smartregistry': tested, express: join(root, 'node_modules/express') })) {
     const link = join(project, 'node_modules', name);
     await mkdir(dirname(link), { recursive: true });
     await symlink(target, link);

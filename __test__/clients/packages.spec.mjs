@@ -105,4 +105,11 @@ describe('the packages from a registry', { concurrency: 1 }, () => {
       }
     });
   }
+
+  it('run every program of the replaced README that is for what is built', { timeout: 300_000 }, async () => {
+    const installed = join(box.dir, 'with-npm/node_modules', NAMES[1]);
+    const { npm_config_nodedir: _, NODE_TEST_CONTEXT: __, ...env } = process.env;
+    const argv = [process.execPath, '--test', '--test-reporter=spec', join(root, '__test__/api/readme.spec.mjs')];
+    (await run(argv, { cwd: root, env: { ...env, SMARTREGISTRY_TEST_PACKAGE: installed }, seconds: 250 })).ok().shows(/pass [1-9]/).shows(/fail 0/).shows(/skipped 0/);
+  });
 });
