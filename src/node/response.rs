@@ -44,7 +44,7 @@ pub(super) fn convert(response: Response, live: &Arc<Live>, idle: Duration) -> N
     let body = match response.body {
         Body::Empty => None,
         Body::Bytes(bytes) if bytes.is_empty() => None,
-        Body::Bytes(bytes) if bytes.len() <= WHOLE => Some(Either::A(Chunk(bytes))),
+        Body::Bytes(bytes) if bytes.len() <= WHOLE => Some(Either::A(Chunk::whole(bytes))),
         body => Some(Either::B(Download::start(body, live, idle))),
     };
     NativeResponse { status: response.status.as_u16(), status_text: response.reason, headers, body }
@@ -57,7 +57,22 @@ pub(super) fn refusal(error: &Error) -> Response {
 }
 
 /// Bytes on their way into a `Buffer`.
-pub struct Chunk(pub Bytes);
+pub struct Chunk {
+    bytes: Bytes,
+    of_many: bool,
+}
+
+impl Chunk {
+    /// All there is.
+    pub(super) const fn whole(bytes: Bytes) -> Self {
+        Self { bytes, of_many: false }
+    }
+
+    /// One of many that come one after another.
+    pub(super) const fn piece(bytes: Bytes) -> Self {
+        Self { bytes, of_many: true }
+    }
+}
 
 /// Below this a copy costs less than the bookkeeping of foreign memory.
 const WORTH_SHARING: usize = 16 << 10;
@@ -79,7 +94,7 @@ impl ToNapiValue for Chunk {
     // and the bytes themselves are kept as the hint until the buffer is collected.
     unsafe fn to_napi_value(env: sys::napi_env, value: Self) -> napi::Result<sys::napi_value> {
         let js = Env::from_raw(env);
-        let bytes = value.0;
+        let Self { bytes, of_many } = value;
         // The copy is made in our own memory: that of JavaScript comes fresh from the system each time, page by page.
         let bytes = if bytes.len() < WORTH_SHARING || bytes.is_unique() {
             bytes
@@ -88,7 +103,16 @@ impl ToNapiValue for Chunk {
         };
         let slice = if bytes.len() >= WORTH_SHARING {
             let (start, length) = (bytes.as_ptr().cast_mut(), bytes.len());
-            unsafe { BufferSlice::from_external(&js, start, length, bytes, |_, bytes| drop(bytes))? }
+            // The engine looks for what it could free when enough has come together. A reader that is quick leaves a hundred pieces behind by then: with
+            // twice their weight half of that.
+            #[allow(clippy::cast_possible_wrap)] // no buffer is that large
+            let weight = if of_many { length as i64 } else { 0 };
+            js.adjust_external_memory(weight)?;
+            let give_back = move |env: Env, bytes| {
+                drop::<Bytes>(bytes);
+                let _ = env.adjust_external_memory(-weight);
+            };
+            unsafe { BufferSlice::from_external(&js, start, length, bytes, give_back)? }
         } else {
             BufferSlice::copy_from(&js, bytes.as_ref())?
         };

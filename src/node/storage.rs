@@ -72,7 +72,7 @@ impl NativeStorage {
         let storage = self.storage.clone();
         self.scope.promise(env, async move {
             let Some(body) = open(&storage, &key).await? else { return Ok(None) };
-            Ok(Some(Chunk(body.into_bytes("the object", WHOLE).await?)))
+            Ok(Some(Chunk::whole(body.into_bytes("the object", WHOLE).await?)))
         })
     }
 

@@ -29,7 +29,7 @@ impl ToNapiValue for TryNext {
     // SAFETY: hands `env` on to the conversions of its parts.
     unsafe fn to_napi_value(env: sys::napi_env, value: Self) -> napi::Result<sys::napi_value> {
         match value.0 {
-            Ready::Piece(bytes) => unsafe { Chunk::to_napi_value(env, Chunk(bytes)) },
+            Ready::Piece(bytes) => unsafe { Chunk::to_napi_value(env, Chunk::piece(bytes)) },
             Ready::End => unsafe { Null::to_napi_value(env, Null) },
             Ready::Later => unsafe { bool::to_napi_value(env, false) },
         }
@@ -48,7 +48,7 @@ impl Download {
     #[napi(catch_unwind)]
     pub fn next<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Out<Option<Chunk>>>> {
         let pull = Arc::clone(&self.pull);
-        promise(env, async move { Ok(pull.next().await?.map(Chunk)) })
+        promise(env, async move { Ok(pull.next().await?.map(Chunk::piece)) })
     }
 
     /// Nobody wants the rest.
