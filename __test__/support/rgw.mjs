@@ -48,6 +48,7 @@ class Cluster {
     const { dir } = this.#box;
     const [v2, v1, http] = await freePorts(3);
     Object.assign(this, { fsid: randomUUID(), monitor: `[v2:127.0.0.1:${v2},v1:127.0.0.1:${v1}]`, http });
+    // `mon_data_avail_crit`: a monitor ends itself where less than a twentieth of the disk is free, however many gigabytes that is.
     const text = `
 [global]
 fsid = ${this.fsid}
@@ -68,6 +69,8 @@ mon_allow_pool_size_one = true
 mon_max_pg_per_osd = 1000
 [mon]
 mon_data = ${dir}/mon
+mon_data_avail_crit = 0
+mon_data_avail_warn = 0
 [osd]
 osd_data = ${dir}/osd
 osd_objectstore = memstore
