@@ -172,8 +172,18 @@ export interface ITrustedIssuer {
   type: string;
   /** `aud` of its tokens; `npm:` and the host of `npm.registryUrl` unless given. */
   audience?: string;
-  /** Its JWKS document, inline: RSA (RS256) and P-256 (ES256) keys. */
-  jwks: { keys: Record<string, unknown>[] };
+  /**
+   * Its JWKS document, inline: RSA (RS256) and P-256 (ES256) keys. Without it they are fetched when the first token comes, from where
+   * `{issuer}/.well-known/openid-configuration` says, and kept for as long as the issuer allows (5 minutes to 24 hours; one hour by default).
+   */
+  jwks?: { keys: Record<string, unknown>[] };
+  /** Where its JWKS document lies, if the discovery document is not to be asked. `jwks` wins. */
+  jwksUrl?: string;
+  /**
+   * Whether it may name, or redirect to, hosts with private addresses; by default if its own host has one. `true` also lets keys come without TLS from
+   * this machine itself (`http://127.0.0.1:…`), for tests.
+   */
+  allowPrivateAddresses?: boolean;
 }
 
 /** Collections, abandoned uploads and the like. */

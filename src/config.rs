@@ -272,8 +272,13 @@ pub struct IssuerConfig {
     pub kind: String,
     /// `aud` of its tokens; for npm `npm:` and the host of `registryUrl` unless given.
     pub audience: Option<String>,
-    /// Its public keys, as its JWKS document.
+    /// Its public keys, as its JWKS document. Without it they are fetched.
     pub jwks: Option<Value>,
+    /// Where its JWKS document lies, if its discovery document is not to be asked.
+    pub jwks_url: Option<String>,
+    /// Whether it may name, or redirect to, hosts with private addresses (by default if its own host has one), and with `true` also whether
+    /// what is on this machine may be asked without TLS.
+    pub allow_private_addresses: Option<bool>,
 }
 
 /// One rule of `auth.visibility`.

@@ -2,6 +2,7 @@
 //! answer, even when a handler panics.
 
 mod answer;
+mod keys;
 mod survey;
 mod upkeep;
 
@@ -390,6 +391,7 @@ fn build_auth(
         clock,
         metadata_ttl: Duration::from_millis(config.limits.metadata_ttl_ms),
         anonymous_read,
+        keys: Arc::new(keys::IssuerKeys::default()),
         oci,
         shared: config.storage_kind() == StorageKind::S3,
     })

@@ -1,8 +1,9 @@
 // npm: tokens, profiles, the browser, second factors, organisations, trusted publishing.
 import assert from 'node:assert/strict';
+import { after } from 'node:test';
 import { client } from '../../scripts/clients.mjs';
 import { asToken, call, enrol, person } from '../support/accounts.mjs';
-import { Authenticator, issuer } from '../support/authenticator.mjs';
+import { Authenticator, servedIssuer } from '../support/authenticator.mjs';
 import { few, matrix, password } from '../support/matrix.mjs';
 import { npmrc, people } from '../support/npm-config.mjs';
 import { writePackage } from '../support/packages.mjs';
@@ -10,13 +11,14 @@ import { run } from '../support/process.mjs';
 
 const { argv } = await client('npm');
 const UUID = /[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}/;
-const builds = issuer('https://token.ci.example.com');
+const builds = await servedIssuer();
+after(() => builds.close());
 
 const npm = (site, args, { cwd = site.box.dir, as = 'owner', env = {}, ...more } = {}) => run([...argv, ...args], { cwd, env: { ...site.as(as), ...env }, ...more });
 
 const config = (usual) => ({
   ...usual,
-  auth: { ...usual.auth, trustedIssuers: [{ issuer: 'https://token.ci.example.com', type: 'github', audience: 'npm:127.0.0.1', jwks: builds.jwks }] },
+  auth: { ...usual.auth, trustedIssuers: [{ issuer: builds.url, type: 'github', audience: 'npm:127.0.0.1', allowPrivateAddresses: true }] },
   npm: { ...usual.npm, features: { webLogin: true } },
 });
 
@@ -135,11 +137,12 @@ matrix('npm accounts', { storages: few, protocol: 'npm', config, setUp }, (step)
     (await npm(site, github)).ok().shows(/Trust configuration created successfully/).shows(/repository: acme\/gadget/);
     (await npm(site, github, { as: 'carol' })).refused(/E403/);
     const listed = (await npm(site, ['trust', 'list', '@acme/gadget'])).ok().shows(/file: release\.yml/).output;
-    const claims = { aud: 'npm:127.0.0.1', repository: 'acme/gadget', workflow_ref: 'acme/gadget/.github/workflows/release.yml@refs/heads/main' };
-    const build = (changes) => ({ as: 'nobody', env: { GITHUB_ACTIONS: 'true', CI: 'true', NPM_ID_TOKEN: builds.token({ ...claims, ...changes }) } });
+    const claims = { repository: 'acme/gadget', workflow_ref: 'acme/gadget/.github/workflows/release.yml@refs/heads/main' };
+    const build = (changes) => ({ as: 'nobody', env: builds.build({ ...claims, ...changes }) });
     (await publish(site, '@acme/gadget', '2.0.0', build({ repository: 'evil/gadget' }))).refused(/ENEEDAUTH/);
     (await publish(site, '@acme/gadget', '2.0.0', build({ aud: 'npm:evil.example.com' }))).refused(/ENEEDAUTH/);
     (await publish(site, '@acme/gadget', '2.0.0', build({}))).ok().shows(/\+ @acme\/gadget@2\.0\.0/);
+    assert.ok(builds.asked.includes('/.well-known/openid-configuration') && builds.asked.includes('/keys'), `the issuer was asked for ${builds.asked}`);
     const { _npmUser } = (await (await fetch(`${site.registry.npm}@acme%2fgadget/2.0.0`)).json());
     assert.deepEqual([_npmUser.name, _npmUser.trustedPublisher.id], ['github:acme/gadget', 'github']);
     const id = listed.match(/id: .*?([0-9a-f-]{36})/)[1];

@@ -1,5 +1,6 @@
 // What a person has besides a password: an authenticator (RFC 6238). And what a build has instead of one: an issuer of identity tokens.
-import { createHmac, generateKeyPairSync, sign } from 'node:crypto';
+import { createHmac, generateKeyPairSync, randomUUID, sign } from 'node:crypto';
+import { createServer } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 const STEP = 30;
@@ -50,6 +51,43 @@ export function issuer(url) {
       const now = Math.floor(Date.now() / 1000);
       const message = `${part({ alg: 'RS256', typ: 'JWT', kid: 'key-1' })}.${part({ iss: url, iat: now, exp: now + 300, ...claims })}`;
       return `${message}.${sign('sha256', Buffer.from(message), privateKey).toString('base64url')}`;
+    },
+  };
+}
+
+/** An issuer that runs: its keys are found by its discovery document, and a build asks it for tokens as GitHub's do. */
+export async function servedIssuer() {
+  const asked = [];
+  const builds = new Map();
+  let own;
+  const server = createServer((request, response) => {
+    const { pathname, searchParams } = new URL(request.url, own.url);
+    asked.push(pathname);
+    const claims = builds.get(request.headers.authorization);
+    const answers = {
+      '/.well-known/openid-configuration': () => ({ issuer: own.url, jwks_uri: `${own.url}/keys` }),
+      '/keys': () => own.jwks,
+      '/token': () => claims && { value: own.token({ aud: searchParams.get('audience'), ...claims }) },
+    };
+    const answer = answers[pathname]?.();
+    response.writeHead(answer ? 200 : 404, { 'content-type': 'application/json' }).end(JSON.stringify(answer ?? {}));
+  });
+  await new Promise((done) => server.listen(0, '127.0.0.1', done));
+  const url = `http://127.0.0.1:${server.address().port}`;
+  own = { url, ...issuer(url) };
+  return {
+    url,
+    /** Paths, in order. */
+    asked,
+    /** The environment of a build about which tokens say `claims`. */
+    build(claims) {
+      const secret = randomUUID();
+      builds.set(`Bearer ${secret}`, claims);
+      return { GITHUB_ACTIONS: 'true', CI: 'true', ACTIONS_ID_TOKEN_REQUEST_URL: `${url}/token?api-version=2.0`, ACTIONS_ID_TOKEN_REQUEST_TOKEN: secret };
+    },
+    close() {
+      server.closeAllConnections();
+      return new Promise((done) => server.close(done));
     },
   };
 }

@@ -97,6 +97,7 @@ fn auth(mood: Mood, config: &Value) -> (Auth, Arc<Provider>) {
         clock: &clock,
         metadata_ttl: Duration::ZERO,
         anonymous_read: BTreeMap::new(),
+        keys: crate::auth::keys::testing::Nowhere::source(),
         oci: true,
         shared: true,
     })

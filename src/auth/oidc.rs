@@ -1,13 +1,15 @@
-//! Identity tokens of build services (OpenID Connect): signed by an issuer whose keys stand in the configuration.
+//! Identity tokens of build services (OpenID Connect): signed by an issuer that the configuration names.
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use jsonwebtoken::jwk::{Jwk, JwkSet, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use jsonwebtoken::{Header, Validation};
 use serde_json::{Map, Value};
 
 use super::Auth;
 use super::jwt;
+use super::keys::{ALGORITHMS, Key, KeySource, Keys};
 use crate::config::IssuerConfig;
 use crate::core::error::{Error, Result};
 use crate::core::secret::Secret;
@@ -17,8 +19,6 @@ use crate::core::time::{Clock, Timestamp};
 const LEEWAY: Duration = Duration::from_mins(1);
 /// Longer texts are not looked at.
 const MAX_LENGTH: usize = 16 << 10;
-/// What a token may be signed with: what build services use. The header only chooses among these, never brings a key.
-const ALGORITHMS: [Algorithm; 2] = [Algorithm::RS256, Algorithm::ES256];
 
 /// Issuers that are believed.
 #[derive(Default)]
@@ -28,13 +28,15 @@ struct Issuer {
     url: String,
     kind: String,
     audience: Option<String>,
-    keys: Vec<Key>,
+    keys: Keys,
 }
 
-struct Key {
-    id: Option<String>,
-    algorithm: Algorithm,
-    decoding: DecodingKey,
+/// A token that nothing is proven of yet.
+struct Shown<'a> {
+    text: &'a str,
+    header: Header,
+    issuer: &'a Issuer,
+    audiences: &'a [String],
 }
 
 /// An identity token that holds.
@@ -47,40 +49,72 @@ pub struct IdToken {
 }
 
 impl Issuers {
-    /// Reads the configured issuers.
+    /// Reads the configured issuers. Asks none of them.
     ///
     /// # Errors
-    /// One without a usable key.
-    pub(super) fn new(configured: &[IssuerConfig]) -> Result<Self> {
+    /// One without a usable key, or without a way to one.
+    pub(super) fn new(
+        configured: &[IssuerConfig],
+        source: &Arc<dyn KeySource>,
+        clock: &Clock,
+    ) -> Result<Self> {
         jwt::install();
-        configured.iter().map(Issuer::new).collect::<Result<_>>().map(Self)
+        let made = configured.iter().map(|one| Issuer::new(one, source, clock));
+        let issuers: Vec<Issuer> = made.collect::<Result<_>>()?;
+        let mut known = HashSet::new();
+        if let Some(again) = issuers.iter().find(|issuer| !known.insert(&issuer.url)) {
+            return Err(wrong(&format!("the issuer `{}` stands there twice", again.url)));
+        }
+        Ok(Self(issuers))
     }
 
     /// The token, if a configured issuer has signed it for the audience and it is in its time.
-    pub(super) fn verify(&self, token: &Secret, audiences: &[String], clock: &Clock) -> Option<IdToken> {
-        let text = token.expose();
+    ///
+    /// # Errors
+    /// 503 while nobody can say, since the issuer's keys can't be had.
+    pub(super) async fn verify(
+        &self,
+        token: &Secret,
+        audiences: &[String],
+        clock: &Clock,
+    ) -> Result<Option<IdToken>> {
+        let Some(shown) = self.read(token.expose(), audiences) else { return Ok(None) };
+        let keys = shown.issuer.keys.find(shown.header.kid.as_deref()).await?;
+        let claims = keys.get(&shown.header).and_then(|key| shown.prove(key));
+        let kind = &shown.issuer.kind;
+        Ok(claims
+            .filter(|claims| in_time(claims, clock.now()))
+            .map(|claims| IdToken { kind: kind.clone(), claims }))
+    }
+
+    /// What a token says of itself, if that alone does not rule it out: only then are keys looked for.
+    fn read<'a>(&'a self, text: &'a str, audiences: &'a [String]) -> Option<Shown<'a>> {
         if text.len() > MAX_LENGTH {
             return None;
         }
-        let header = jsonwebtoken::decode_header(text).ok().filter(|header| header.crit.is_none())?;
+        let header = jsonwebtoken::decode_header(text).ok()?;
+        if header.crit.is_some() || !ALGORITHMS.contains(&header.alg) {
+            return None;
+        }
         let unproven = jsonwebtoken::dangerous::insecure_decode::<Map<String, Value>>(text).ok()?;
         // Only to find the keys; the signature says whether it is true.
         let named = unproven.claims.get("iss")?.as_str()?;
         let issuer = self.0.iter().find(|issuer| issuer.url == named)?;
         let audiences = issuer.audience.as_ref().map_or(audiences, std::slice::from_ref);
-        if audiences.is_empty() {
-            return None;
-        }
-        let key = issuer.key(header.kid.as_deref(), header.alg)?;
+        (!audiences.is_empty()).then_some(Shown { text, header, issuer, audiences })
+    }
+}
+
+impl Shown<'_> {
+    /// Its claims, if the key's owner has signed them.
+    fn prove(&self, key: &Key) -> Option<Map<String, Value>> {
         let mut validation = Validation::new(key.algorithm);
-        validation.set_audience(audiences);
-        validation.set_issuer(&[&issuer.url]);
+        validation.set_audience(self.audiences);
+        validation.set_issuer(&[&self.issuer.url]);
         validation.set_required_spec_claims(&["exp", "aud", "iss"]);
-        // Time is checked below, with the registry's own clock.
+        // Time is checked with the registry's own clock.
         validation.validate_exp = false;
-        let claims =
-            jsonwebtoken::decode::<Map<String, Value>>(text, &key.decoding, &validation).ok()?.claims;
-        in_time(&claims, clock.now()).then(|| IdToken { kind: issuer.kind.clone(), claims })
+        Some(jsonwebtoken::decode(self.text, &key.decoding, &validation).ok()?.claims)
     }
 }
 
@@ -100,55 +134,23 @@ fn in_time(claims: &Map<String, Value>, now: Timestamp) -> bool {
 }
 
 impl Issuer {
-    fn new(config: &IssuerConfig) -> Result<Self> {
+    fn new(config: &IssuerConfig, source: &Arc<dyn KeySource>, clock: &Clock) -> Result<Self> {
         let url = &config.issuer;
-        let wrong = |why: String| Error::invalid(format!("option `auth.trustedIssuers`: {why}"));
         if !url.starts_with("https://") && !url.starts_with("http://") {
-            return Err(wrong(format!("the issuer `{url}` is no URL")));
+            return Err(wrong(&format!("the issuer `{url}` is no URL")));
         }
         if config.kind.is_empty() {
-            return Err(wrong(format!(
+            return Err(wrong(&format!(
                 "the issuer `{url}` needs a `type`: github, gitlab, circleci or a name of your own"
             )));
         }
-        let Some(set) = &config.jwks else {
-            return Err(wrong(format!(
-                "the keys of `{url}` are missing: put its JWKS document into `jwks`; fetching it by URL is not built yet"
-            )));
-        };
-        let set: JwkSet = serde_json::from_value(set.clone())
-            .map_err(|error| wrong(format!("`jwks` of `{url}` is no JWKS document: {error}")))?;
-        let keys: Vec<Key> = set.keys.iter().filter_map(usable).collect();
-        if keys.is_empty() {
-            return Err(wrong(format!("`jwks` of `{url}` has no RSA or P-256 key to check signatures with")));
-        }
+        let keys = Keys::new(config, source, clock).map_err(|error| wrong(error.message()))?;
         Ok(Self { url: url.clone(), kind: config.kind.clone(), audience: config.audience.clone(), keys })
-    }
-
-    /// The key that a token names; one that names none is only taken where there is no choice.
-    fn key(&self, id: Option<&str>, algorithm: Algorithm) -> Option<&Key> {
-        let mut fitting = self
-            .keys
-            .iter()
-            .filter(|key| key.algorithm == algorithm && (id.is_none() || key.id.as_deref() == id));
-        let first = fitting.next()?;
-        (id.is_some() || fitting.next().is_none()).then_some(first)
     }
 }
 
-fn usable(jwk: &Jwk) -> Option<Key> {
-    use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve};
-    let algorithm = match &jwk.algorithm {
-        AlgorithmParameters::RSA(_) => Algorithm::RS256,
-        AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => Algorithm::ES256,
-        _ => return None,
-    };
-    let signs = jwk.common.public_key_use.as_ref().is_none_or(|purpose| *purpose == PublicKeyUse::Signature);
-    let named = jwk.common.key_algorithm.as_ref().map(ToString::to_string);
-    let fits =
-        named.is_none_or(|name| ALGORITHMS.iter().any(|one| *one == algorithm && name == format!("{one:?}")));
-    let decoding = DecodingKey::from_jwk(jwk).ok()?;
-    (signs && fits).then(|| Key { id: jwk.common.key_id.clone(), algorithm, decoding })
+fn wrong(why: &str) -> Error {
+    Error::invalid(format!("option `auth.trustedIssuers`: {why}"))
 }
 
 impl Auth {
@@ -164,8 +166,11 @@ impl Auth {
 
     /// What an identity token says, if a configured issuer has signed it and it was made for one of the audiences (or for the one that is
     /// configured with the issuer). `None` for anything else, and where nobody knows what the audience must be.
-    pub fn verify_id_token(&self, token: &Secret, audiences: &[String]) -> Option<IdToken> {
-        self.issuers.verify(token, audiences, &self.clock)
+    ///
+    /// # Errors
+    /// 503 with `Retry-After` while the issuer's keys can't be had.
+    pub async fn verify_id_token(&self, token: &Secret, audiences: &[String]) -> Result<Option<IdToken>> {
+        self.issuers.verify(token, audiences, &self.clock).await
     }
 }
 
@@ -179,29 +184,42 @@ pub(crate) mod testing {
     use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
     use serde_json::{Value, json};
 
-    pub(crate) struct TestIssuer(EcdsaKeyPair);
+    pub(crate) struct TestIssuer {
+        key: EcdsaKeyPair,
+        id: &'static str,
+    }
 
     impl TestIssuer {
         pub(crate) fn new() -> Self {
+            Self::with_key("one")
+        }
+
+        /// With a key that is called so.
+        pub(crate) fn with_key(id: &'static str) -> Self {
             let random = SystemRandom::new();
             let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
-            Self(EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key.as_ref(), &random).unwrap())
+            let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key.as_ref(), &random);
+            Self { key: key.unwrap(), id }
         }
 
         pub(crate) fn jwks(&self) -> Value {
-            let (x, y) = self.0.public_key().as_ref().split_at(1).1.split_at(32);
+            json!({ "keys": [self.jwk()] })
+        }
+
+        pub(crate) fn jwk(&self) -> Value {
+            let (x, y) = self.key.public_key().as_ref().split_at(1).1.split_at(32);
             let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
-            json!({ "keys": [{ "kty": "EC", "crv": "P-256", "kid": "one", "use": "sig", "alg": "ES256", "x": x, "y": y }] })
+            json!({ "kty": "EC", "crv": "P-256", "kid": self.id, "use": "sig", "alg": "ES256", "x": x, "y": y })
         }
 
         pub(crate) fn token(&self, claims: &Value) -> String {
-            self.token_with(&json!({ "alg": "ES256", "typ": "JWT", "kid": "one" }), claims)
+            self.token_with(&json!({ "alg": "ES256", "typ": "JWT", "kid": self.id }), claims)
         }
 
         pub(crate) fn token_with(&self, header: &Value, claims: &Value) -> String {
             let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
             let message = format!("{}.{}", part(header), part(claims));
-            let signature = self.0.sign(&SystemRandom::new(), message.as_bytes()).unwrap();
+            let signature = self.key.sign(&SystemRandom::new(), message.as_bytes()).unwrap();
             format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()))
         }
     }
@@ -211,12 +229,14 @@ pub(crate) mod testing {
 mod tests {
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use futures_util::FutureExt;
     use hmac::{Hmac, KeyInit, Mac};
     use serde_json::{Value, json};
     use sha2::Sha256;
 
+    use super::super::keys::testing::Nowhere;
     use super::testing::TestIssuer;
-    use super::{Clock, IssuerConfig, Issuers, Secret, Timestamp};
+    use super::{Clock, IdToken, IssuerConfig, Issuers, Result, Secret, Timestamp};
 
     const NOW: i64 = 1_790_000_000;
     const URL: &str = "https://ci.example.com";
@@ -234,12 +254,25 @@ mod tests {
 
     fn configured(jwks: Value, audience: Option<&str>) -> Vec<IssuerConfig> {
         let (issuer, kind) = (URL.to_owned(), "github".to_owned());
-        vec![IssuerConfig { issuer, kind, audience: audience.map(str::to_owned), jwks: Some(jwks) }]
+        let audience = audience.map(str::to_owned);
+        vec![IssuerConfig { issuer, kind, audience, jwks: Some(jwks), ..IssuerConfig::default() }]
+    }
+
+    fn clock() -> Clock {
+        Clock::manual(Timestamp::from_millis(NOW * 1000))
+    }
+
+    fn made(configured: &[IssuerConfig]) -> Result<Issuers> {
+        Issuers::new(configured, &Nowhere::source(), &clock())
+    }
+
+    fn verified(issuers: &Issuers, token: &str, audiences: &[String]) -> Option<IdToken> {
+        let verdict = issuers.verify(&Secret::new(token), audiences, &clock()).now_or_never();
+        verdict.expect("keys that stand in the configuration are not waited for").unwrap()
     }
 
     fn holds(issuers: &Issuers, token: &str) -> bool {
-        let clock = Clock::manual(Timestamp::from_millis(NOW * 1000));
-        issuers.verify(&Secret::new(token), &[AUDIENCE.to_owned()], &clock).is_some()
+        verified(issuers, token, &[AUDIENCE.to_owned()]).is_some()
     }
 
     fn claims() -> Value {
@@ -255,7 +288,7 @@ mod tests {
     #[test]
     fn what_a_configured_issuer_signed_for_us_now_holds_and_nothing_else() {
         let (issuer, other) = (TestIssuer::new(), TestIssuer::new());
-        let issuers = Issuers::new(&configured(issuer.jwks(), None)).unwrap();
+        let issuers = made(&configured(issuer.jwks(), None)).unwrap();
         assert!(holds(&issuers, &issuer.token(&claims())));
         assert!(holds(&issuers, &issuer.token(&with("aud", json!(["x", AUDIENCE])))));
         assert!(
@@ -294,7 +327,7 @@ mod tests {
     #[test]
     fn a_public_key_is_no_shared_secret() {
         let issuer = TestIssuer::new();
-        let issuers = Issuers::new(&configured(issuer.jwks(), None)).unwrap();
+        let issuers = made(&configured(issuer.jwks(), None)).unwrap();
         let key = &issuer.jwks()["keys"][0];
         let point = |name: &str| URL_SAFE_NO_PAD.decode(key[name].as_str().unwrap()).unwrap();
         let secret = [vec![4], point("x"), point("y")].concat();
@@ -308,7 +341,7 @@ mod tests {
     fn rsa_holds_too_until_a_byte_changes() {
         let jwks =
             json!({ "keys": [{ "kty": "RSA", "kid": "rsa-1", "alg": "RS256", "n": RSA_KEY, "e": "AQAB" }] });
-        let issuers = Issuers::new(&configured(jwks, None)).unwrap();
+        let issuers = made(&configured(jwks, None)).unwrap();
         assert!(holds(&issuers, RSA_TOKEN));
         for at in (0..RSA_TOKEN.len()).step_by(11) {
             let mut changed = RSA_TOKEN.as_bytes().to_vec();
@@ -321,31 +354,69 @@ mod tests {
     #[test]
     fn the_audience_is_configured_or_known_or_nothing_holds() {
         let issuer = TestIssuer::new();
-        let clock = Clock::manual(Timestamp::from_millis(NOW * 1000));
-        let token = Secret::new(issuer.token(&claims()));
-        let unknown = Issuers::new(&configured(issuer.jwks(), None)).unwrap();
-        assert!(unknown.verify(&token, &[], &clock).is_none());
-        let known = Issuers::new(&configured(issuer.jwks(), Some(AUDIENCE))).unwrap();
-        assert!(known.verify(&token, &[], &clock).is_some());
+        let token = issuer.token(&claims());
+        let unknown = made(&configured(issuer.jwks(), None)).unwrap();
+        assert!(verified(&unknown, &token, &[]).is_none());
+        let known = made(&configured(issuer.jwks(), Some(AUDIENCE))).unwrap();
+        assert!(verified(&known, &token, &[]).is_some());
     }
 
     #[test]
     fn an_unusable_issuer_is_named() {
         let jwks = TestIssuer::new().jwks();
-        let mut bad = vec![
-            configured(json!({ "keys": [] }), None),
-            configured(json!("https://ci.example.com/jwks"), None),
-            configured(json!({ "keys": [{ "kty": "oct", "k": "c2VjcmV0" }] }), None),
-            configured(jwks.clone(), None),
-            configured(jwks.clone(), None),
-            configured(jwks, None),
-        ];
-        bad[3][0].jwks = None;
-        bad[4][0].kind = String::new();
-        bad[5][0].issuer = "ci.example.com".to_owned();
-        for config in bad {
-            let error = Issuers::new(&config).err().unwrap();
-            assert!(error.message().contains("auth.trustedIssuers"), "{error}");
+        let changed = |change: fn(&mut IssuerConfig)| {
+            let mut config = configured(jwks.clone(), None);
+            change(&mut config[0]);
+            config
+        };
+        let fetched = |change: fn(&mut IssuerConfig)| {
+            let mut config = configured(jwks.clone(), None);
+            config[0].jwks = None;
+            change(&mut config[0]);
+            config
+        };
+        let twice = [configured(jwks.clone(), None), configured(jwks.clone(), Some("x"))].concat();
+        for (config, why) in [
+            (configured(json!({ "keys": [] }), None), "no RSA or P-256 key"),
+            (configured(json!("https://ci.example.com/jwks"), None), "no JWKS document"),
+            (configured(json!({ "keys": [{ "kty": "oct", "k": "c2VjcmV0" }] }), None), "no RSA or P-256 key"),
+            (changed(|one| one.kind = String::new()), "needs a `type`"),
+            (changed(|one| one.issuer = "ci.example.com".to_owned()), "is no URL"),
+            (twice, "twice"),
+            (fetched(|one| one.issuer = "https://".to_owned()), "is no URL"),
+            (fetched(|one| one.issuer = "https://ci.example.com/?x".to_owned()), "`jwksUrl`"),
+            (fetched(|one| one.issuer = "http://ci.example.com".to_owned()), "https"),
+            (fetched(|one| one.issuer = "http://127.0.0.1:8080".to_owned()), "allowPrivateAddresses"),
+            (fetched(|one| one.jwks_url = Some("keys.json".to_owned())), "is no URL"),
+            (fetched(|one| one.jwks_url = Some("http://ci.example.com/keys".to_owned())), "https"),
+            (
+                fetched(|one| one.jwks_url = Some("https://user:word@ci.example.com/keys".to_owned())),
+                "password",
+            ),
+            (
+                fetched(|one| {
+                    one.issuer = "http://ci.example.com".to_owned();
+                    one.allow_private_addresses = Some(true);
+                }),
+                "https",
+            ),
+        ] {
+            let error = made(&config).err().unwrap_or_else(|| panic!("{config:?}"));
+            assert!(error.message().starts_with("option `auth.trustedIssuers`: "), "{error}");
+            assert!(error.message().contains(why), "{why}: {error}");
+        }
+        for good in [
+            fetched(|_| {}),
+            fetched(|one| one.issuer = "https://ci.example.com/group/".to_owned()),
+            fetched(|one| one.jwks_url = Some("https://keys.example.com/keys?of=ci".to_owned())),
+            fetched(|one| {
+                one.issuer = "http://localhost:8080".to_owned();
+                one.allow_private_addresses = Some(true);
+            }),
+            // Its own keys stand there, so nobody is asked.
+            changed(|one| one.jwks_url = Some("nowhere".to_owned())),
+        ] {
+            assert!(made(&good).is_ok(), "{good:?}");
         }
     }
 }

@@ -9,6 +9,7 @@ use tokio::sync::OnceCell;
 use super::builtin::Builtin;
 use super::custom::Fenced;
 use super::jwt::Jwt;
+use super::keys::KeySource;
 use super::limiter::Limiter;
 use super::oidc::Issuers;
 use super::provider::AuthProvider;
@@ -43,6 +44,8 @@ pub struct Setup<'a> {
     pub metadata_ttl: Duration,
     /// `features.anonymousRead` by protocol; one that isn't named has it on.
     pub anonymous_read: BTreeMap<String, bool>,
+    /// Who fetches the keys of issuers.
+    pub keys: Arc<dyn KeySource>,
     /// Whether OCI is served.
     pub oci: bool,
     /// Whether other processes may serve the same storage: then they must agree on what they sign with.
@@ -64,7 +67,7 @@ impl Auth {
         let secret = secret(config, setup.oci, place.is_shared(setup.shared) && !custom, &mut warnings)?;
         let service = config.oci_tokens.service.clone().unwrap_or_else(|| SERVICE.to_owned());
         let jwt = Jwt::new(&secret, service, clock.clone());
-        let issuers = Issuers::new(&config.trusted_issuers)?;
+        let issuers = Issuers::new(&config.trusted_issuers, &setup.keys, clock)?;
         let users = if let Some(provider) = setup.provider {
             let (limit, cache) = (config.provider_timeout_ms, config.provider_cache_seconds);
             Users::Custom(Fenced::new(provider, limit, cache, clock.clone()))

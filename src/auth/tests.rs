@@ -55,6 +55,7 @@ impl World {
             clock: &self.clock,
             metadata_ttl: ttl,
             anonymous_read: BTreeMap::from([("pypi".to_owned(), false)]),
+            keys: crate::auth::keys::testing::Nowhere::source(),
             oci: true,
             shared: true,
         })

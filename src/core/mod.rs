@@ -7,6 +7,7 @@ pub mod conditional;
 pub mod digest;
 pub mod ecdsa;
 pub mod error;
+pub mod flights;
 pub mod hashing;
 pub mod id;
 pub mod negotiate;

@@ -162,6 +162,13 @@ impl Client {
         Err(Failure::Strayed(format!("{} redirects more than {REDIRECTS} times", host(origin))))
     }
 
+    /// The same client, for which it is settled whether hosts that an origin names may have private addresses; by default if its own host
+    /// has one.
+    #[must_use]
+    pub fn reaching_private(&self, private: Option<bool>) -> Self {
+        Self { private, ..self.clone() }
+    }
+
     fn open_answer(&self, answer: reqwest::Response) -> Answer {
         let (status, headers) = (answer.status(), answer.headers().clone());
         Answer { status, headers, body: flowing(answer, self.wait) }

@@ -13,8 +13,8 @@ mod exchange;
 mod failure;
 mod figures;
 mod fill;
-mod flights;
 mod gather;
+mod lookup;
 mod provider;
 mod rules;
 
@@ -31,7 +31,6 @@ pub use documents::{Copy, Parse, Source};
 pub use exchange::{Request, Upstream};
 pub use figures::{Figures, Grant, Verdict};
 pub use fill::{File, Fill};
-pub use flights::{Flight, Flights};
 pub use gather::{Gather, Gathered};
 pub use provider::{Question, UpstreamProvider};
 pub use rules::{Blocked, Policy};

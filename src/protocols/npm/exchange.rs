@@ -28,7 +28,7 @@ pub(crate) async fn exchange(cx: &Cx, name: &PackageName, request: &Request) -> 
         .with_code(SAY_AS_IS)
     };
     let token = cx.auth.presented_token(request).ok_or_else(refused)?;
-    let id = cx.auth.verify_id_token(&token, &audiences(cx)).ok_or_else(refused)?;
+    let id = cx.auth.verify_id_token(&token, &audiences(cx)).await?.ok_or_else(refused)?;
     let trusted = trust::load(cx, name).await?;
     let record = trusted.records.iter().find(|record| record.covers(&id)).ok_or_else(refused)?;
     let user = builder(&id);

@@ -97,6 +97,7 @@ impl World {
             clock: &self.clock,
             metadata_ttl: ttl,
             anonymous_read: BTreeMap::new(),
+            keys: crate::auth::keys::testing::Nowhere::source(),
             oci: true,
             shared: true,
         });

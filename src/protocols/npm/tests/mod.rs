@@ -19,6 +19,7 @@ mod stage;
 mod teams;
 mod trespass;
 mod trust;
+mod trust_keys;
 mod users;
 mod weblogin;
 

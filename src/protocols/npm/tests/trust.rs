@@ -9,8 +9,8 @@ use http::Method;
 const URL: &str = "https://token.ci.example.com";
 const NOW: i64 = 1_790_000_000;
 
-struct Site {
-    registry: TestRegistry,
+pub(super) struct Site {
+    pub(super) registry: TestRegistry,
     issuer: TestIssuer,
     owner: String,
 }
@@ -18,10 +18,16 @@ struct Site {
 impl Site {
     async fn new() -> Self {
         let issuer = TestIssuer::new();
+        let believed = json!({ "issuer": URL, "type": "github", "jwks": issuer.jwks() });
+        Self::believing(&believed, issuer).await
+    }
+
+    /// With this entry of `auth.trustedIssuers`.
+    pub(super) async fn believing(believed: &Value, issuer: TestIssuer) -> Self {
         let config = json!({
             "auth": {
                 "jwtSecret": "test", "selfRegistration": true,
-                "trustedIssuers": [{ "issuer": URL, "type": "github", "jwks": issuer.jwks() }],
+                "trustedIssuers": [believed],
             },
             "npm": { "enabled": true, "basePath": "/npm", "registryUrl": "http://registry.example.com/npm" },
         });
@@ -35,7 +41,7 @@ impl Site {
         site
     }
 
-    async fn trust(&self, package: &str, body: &Value) -> TestResponse {
+    pub(super) async fn trust(&self, package: &str, body: &Value) -> TestResponse {
         let path = format!("/npm/-/package/{}/trust", package.replace('/', "%2f"));
         self.registry.send(TestRequest::new(Method::POST, &path).token(&self.owner).json(body)).await
     }
@@ -51,13 +57,13 @@ impl Site {
         self.issuer.token(&claims)
     }
 
-    async fn exchange(&self, prefix: &str, package: &str, token: &str) -> TestResponse {
+    pub(super) async fn exchange(&self, prefix: &str, package: &str, token: &str) -> TestResponse {
         let path = format!("{prefix}/-/npm/v1/oidc/token/exchange/package/{}", package.replace('/', "%2f"));
         self.registry.send(TestRequest::new(Method::POST, &path).token(token)).await
     }
 }
 
-fn record() -> Value {
+pub(super) fn record() -> Value {
     json!([{
         "type": "github", "permissions": ["createPackage"],
         "claims": { "repository": "o/r", "workflow_ref": { "file": "release.yml" }, "environment": "prod" },

@@ -9,7 +9,8 @@ use super::super::{Call, download, error, keys};
 use super::flights::{Desk, Seat};
 use super::{Place, scope, target, text_of};
 use crate::core::body::ByteStream;
-use crate::upstream::{File, Fill, Flight, Request as Ask, Upstream, Verdict};
+use crate::core::flights::Flight;
+use crate::upstream::{File, Fill, Request as Ask, Upstream, Verdict};
 
 /// What becomes of a blob that the repository could not see.
 #[derive(Clone)]

@@ -11,7 +11,7 @@ use super::blobs::Taken;
 use super::manifests::Fetched;
 
 /// By repository and digest.
-type Board<T> = crate::upstream::Flights<(Name, Digest), T>;
+type Board<T> = crate::core::flights::Flights<(Name, Digest), T>;
 
 /// Everything that this process is fetching.
 #[derive(Default)]

@@ -8,8 +8,8 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
 
-use crate::core::error::Error;
-use crate::core::task;
+use super::error::Error;
+use super::task;
 
 /// What several wait for; a failure is shared too.
 pub type Flight<T, E = Error> = Shared<BoxFuture<'static, Result<T, Arc<E>>>>;
@@ -31,6 +31,11 @@ where
     T: Clone + Send + Sync + 'static,
     E: From<Error> + Send + Sync + 'static,
 {
+    /// The work on `key`, if it is under way.
+    pub fn under_way(&self, key: &K) -> Option<Flight<T, E>> {
+        self.0.lock().get(key).cloned()
+    }
+
     /// Joins the work on `key` that is under way, or begins it. It goes on when nobody waits any more.
     pub fn join<F>(&self, key: &K, work: impl FnOnce() -> F) -> Flight<T, E>
     where
@@ -88,8 +93,10 @@ mod tests {
                 Ok(turn)
             }
         };
+        assert!(flights.under_way(&"a").is_none());
         let both = (flights.join(&"a", work(false)), flights.join(&"a", work(false)));
-        assert_eq!((both.0.await.unwrap(), both.1.await.unwrap()), (0, 0));
+        let third = flights.under_way(&"a").unwrap();
+        assert_eq!((both.0.await.unwrap(), both.1.await.unwrap(), third.await.unwrap()), (0, 0, 0));
         assert!(flights.join(&"a", work(true)).await.is_err());
         assert_eq!(flights.join(&"a", work(false)).await.unwrap(), 2);
         drop(flights.join(&"a", work(false)));
