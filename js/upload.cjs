@@ -53,7 +53,10 @@ function pumpReadable(source, upload) {
     source.on('error', () => {});
     upload.abort(reasonOf(error));
   };
-  const onClose = () => onBreak('its source was closed before its end');
+  // Some runtimes end and close a stream while it is paused for the last piece.
+  const onClose = () => {
+    if (!ended) onBreak('its source was closed before its end');
+  };
   const refused = () => {
     detach();
     source.on('error', () => {});

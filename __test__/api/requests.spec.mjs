@@ -1,5 +1,6 @@
 // Every shape in which a host hands over headers, query and body.
 import assert from 'node:assert/strict';
+import { EventEmitter } from 'node:events';
 import { createReadStream } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -139,6 +140,21 @@ describe('bodies of bytes', () => {
     assert.equal((await pushBlob(registry, oci, sha256(small), small)).status, 201);
     assert.equal(String(small), 'small enough for the pool');
     assert.equal(String(await streamToBuffer((await getBlob(registry, oci, sha256(small))).body)), String(small));
+  });
+
+  it('are whole where a source ends and closes while its last piece is still stored', async (t) => {
+    const registry = await open(t);
+    const { oci } = await login(registry);
+    const bytes = noise(3_000_000);
+    // As Bun's requests do, which end while they are paused.
+    const source = Object.assign(new EventEmitter(), { pipe() {}, pause() {}, resume() {}, destroy() {} });
+    const pushed = pushBlob(registry, oci, sha256(bytes), source);
+    await turn();
+    source.emit('data', bytes);
+    source.emit('end');
+    source.emit('close');
+    assert.equal((await pushed).status, 201);
+    assert.ok(bytes.equals(await streamToBuffer((await getBlob(registry, oci, sha256(bytes))).body)));
   });
 
   it('are pulled no faster than they are stored', async (t) => {
