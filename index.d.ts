@@ -120,7 +120,7 @@ export interface IStorageConfig {
   directoryPath?: string;
   /** S3: `auto` (default) probes and warns, `required` refuses a bucket that is not safe for many writers, `off` is for one writing process. */
   conditionalWrites?: 'auto' | 'required' | 'off';
-  /** S3: answer large downloads with a redirect to a presigned URL. */
+  /** S3: answer downloads of OCI blobs from 1 MiB on with a redirect to a presigned URL. */
   redirectDownloads?: boolean;
 }
 

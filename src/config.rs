@@ -138,7 +138,7 @@ pub struct StorageConfig {
     pub directory_path: Option<String>,
     /// S3: `auto` (default), `required` or `off`.
     pub conditional_writes: Option<ConditionalWrites>,
-    /// Answer large downloads with a redirect to a presigned URL.
+    /// Answer downloads of large OCI blobs with a redirect to a presigned URL.
     pub redirect_downloads: bool,
 }
 

@@ -229,6 +229,8 @@ for (const name of ['npm-6', 'npm-8', 'npm-10', 'npm-12']) {
       const { folder } = await writePackage(await site.box.folder('reads'), { name: 'reads', version: '1.0.0' });
       (await older(site, ['publish', asToken(site, token)], { cwd: folder, as: 'nobody' })).refused(/E403|read-only/);
       (await older(site, ['token', 'list'], { as: 'bob' })).ok();
+      (await older(site, ['token', 'revoke', token], { as: 'bob' })).ok();
+      (await older(site, ['whoami', asToken(site, token)], { as: 'nobody' })).refused(/E401|log ?in/i);
     });
 
     step('is asked for a code', async (site) => {

@@ -191,7 +191,10 @@ pub(super) struct Asker {
 impl Asker {
     /// What fits: `limit` of it after the first `offset`, best first; without words, newest first. Not for an async thread.
     pub(super) fn ask(&self, offset: usize, limit: usize) -> Result<Found> {
-        let top = TopDocs::with_limit(limit.max(1)).and_offset(offset);
+        // The engine makes room for all of it before it looks, and whoever asks says how much.
+        let most = usize::try_from(self.searcher.num_docs()).unwrap_or(usize::MAX);
+        let offset = offset.min(most);
+        let top = TopDocs::with_limit(limit.min(most - offset).max(1)).and_offset(offset);
         let (total, found) = if self.newest_first {
             let newest = top.order_by_u64_field("serial", Order::Desc);
             let (total, found) = self.searcher.search(&self.query, &(Count, newest)).map_err(failed)?;

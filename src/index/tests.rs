@@ -257,6 +257,17 @@ async fn results_are_ranked_as_people_expect() {
     assert_eq!(found(&index, "").await[0], "webby", "without words the newest comes first");
     let scoped = Wanted { scope: Some("acme".into()), ..Wanted::default() };
     assert_eq!(index.search(&scoped, 0, 10).await.unwrap().hits[0].name, "@acme/left-pad");
+    // Room is made for what can be there, not for what is asked for.
+    for (words, total) in [(vec![], 7), (vec!["web".to_owned()], 2)] {
+        let wanted = Wanted { words, ..Wanted::default() };
+        for (offset, limit) in
+            [(usize::MAX, 1), (0, usize::MAX), (usize::MAX, usize::MAX), (1 << 50, 1 << 50)]
+        {
+            let found = index.search(&wanted, offset, limit).await.unwrap();
+            let shown = if offset == 0 { total } else { 0 };
+            assert_eq!((found.total, found.hits.len()), (total, shown), "{offset} {limit}");
+        }
+    }
     for odd in ["*", "\"", "a:b", "(", "[x TO y]", "~", "\u{0}", "é"] {
         found(&index, odd).await;
     }

@@ -60,6 +60,8 @@ pub(super) fn settle(facts: &Facts, response: &mut Response) {
         let unchanged = match same_tag {
             Some(same) => same,
             None if wanted.is_some() => false,
+            // A weak tag stands for what is made anew and changes within a second, which the date does not show.
+            None if tag.is_some_and(|tag| tag.starts_with("W/")) => false,
             None => conditional::not_modified(None, facts.if_modified_since.as_deref(), None, modified),
         };
         if unchanged {

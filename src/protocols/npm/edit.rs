@@ -402,18 +402,22 @@ pub(crate) fn unpublish(
     by: &str,
     now: Timestamp,
 ) -> Result<Edit<Vec<Tombstone>>> {
-    let here_already = |one: &&Tombstone| one.by == by && one.time == now.rfc3339();
+    let here_already =
+        |one: &&Tombstone| one.by == by && (one.time == now.rfc3339() || one.rev.as_deref() == Some(rev));
     let buried: Vec<Tombstone> = packument.notes.tombstones.iter().filter(here_already).cloned().collect();
     let goes = |version: &str| match removal {
         Removal::AllBut(kept, _) => !kept.contains(version),
         Removal::Package => true,
     };
     if !buried.is_empty() && !packument.releases.iter().any(|release| goes(&release.version)) {
-        // This very removal, run again because nobody knew whether it had been written.
+        // This very removal, run again because nobody knew whether it had been written, or sent again because its answer was lost.
         return Ok(Edit::Unchanged(buried));
     }
     if packument.rev != rev {
         return Err(conflict());
+    }
+    if packument.releases.is_empty() && packument.notes.unpublished.is_some() {
+        return Ok(Edit::Unchanged(Vec::new()));
     }
     let (gone, stay): (Vec<Release>, Vec<Release>) =
         std::mem::take(&mut packument.releases).into_iter().partition(|release| goes(&release.version));
@@ -421,7 +425,8 @@ pub(crate) fn unpublish(
     if gone.is_empty() && !matches!(removal, Removal::Package) {
         return Ok(Edit::Unchanged(Vec::new()));
     }
-    let tombstones: Vec<Tombstone> = gone.iter().map(|release| bury(packument, release, by, now)).collect();
+    let tombstones: Vec<Tombstone> =
+        gone.iter().map(|release| bury(packument, release, rev, by, now)).collect();
     packument.notes.tombstones.extend(tombstones.iter().cloned());
     let tags = packument.tags.clone();
     repair_tags(packument, removal);
@@ -435,7 +440,7 @@ pub(crate) fn unpublish(
     Ok(Edit::Changed(tombstones))
 }
 
-fn bury(packument: &mut Packument, release: &Release, by: &str, now: Timestamp) -> Tombstone {
+fn bury(packument: &mut Packument, release: &Release, rev: &str, by: &str, now: Timestamp) -> Tombstone {
     let version = release.version.to_string();
     packument.time.remove(&version);
     let members = Members::parse(&release.manifest).unwrap_or_default();
@@ -445,6 +450,7 @@ fn bury(packument: &mut Packument, release: &Release, by: &str, now: Timestamp) 
         attestations: packument.notes.attestations.remove(&version),
         time: now.rfc3339(),
         by: by.to_owned(),
+        rev: Some(rev.to_owned()),
         version,
     }
 }

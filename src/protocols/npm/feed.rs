@@ -1,4 +1,4 @@
-//! `GET /_changes`: which packages have changed since a place in the feed, for mirrors.
+//! `GET /` and `GET /_changes`: how far the registry is, and which packages have changed since a place in the feed, for mirrors.
 
 use serde_json::{Value, json};
 
@@ -6,6 +6,13 @@ use super::access;
 use super::name::PackageName;
 use crate::config::Visibility;
 use crate::protocols::prelude::*;
+
+/// Answers what a CouchDB says of itself: where a mirror begins, and what monitoring asks for.
+pub(crate) async fn root(cx: &Cx) -> Result<Response> {
+    // Without `doc_count`: how much there is that not everybody may see is nobody's business.
+    let answer = json!({ "db_name": "registry", "update_seq": cx.index.newest().await? });
+    Ok(Response::json(StatusCode::OK, &answer).static_header(header::CACHE_CONTROL, "private, no-cache"))
+}
 
 /// Changes of one answer, when the client names no number, and the most of them.
 const LIMIT: (usize, usize) = (1000, 10_000);

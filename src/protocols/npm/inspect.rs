@@ -70,10 +70,11 @@ impl Inspector {
         let members = Members::parse(text)
             .ok_or_else(|| Error::invalid("the package.json in the tarball is no JSON object"))?;
         let scripted = has_install_script(&members);
+        let builds = self.binding_gyp && members.read::<bool>("gypfile") != Some(false);
         Ok(Inspected {
             files: self.files,
             unpacked: self.unpacked,
-            has_install_script: scripted || self.binding_gyp,
+            has_install_script: scripted || builds,
             has_shrinkwrap: self.shrinkwrap,
             name: members.text("name"),
             version: members.text("version"),
@@ -100,22 +101,23 @@ impl TarVisitor for Inspector {
         if inner.is_empty() {
             return Err(refuse(entry, "lies outside the package's folder"));
         }
-        // Which of two would be installed depends on the client; and for this one also on the file system's case.
-        let package_json = is_package_json(&inner);
-        let seen_as = if package_json { "package.json" } else { inner.as_str() };
-        if !self.seen.insert(self.hasher.hash_one(seen_as)) {
-            return Err(refuse(entry, "is there twice"));
+        // Which of two would be installed depends on the client and on its file system.
+        let folded = folded(&inner);
+        if !self.seen.insert(self.hasher.hash_one(&folded)) {
+            return Err(refuse(entry, "is there twice, or differs from another one only in case"));
         }
+        let package_json = folded == "PACKAGE.JSON";
         if entry.kind != EntryKind::File {
             return if package_json { Err(refuse(entry, "must be a file")) } else { Ok(Take::Skip) };
         }
         self.files += 1;
         self.unpacked += entry.size;
-        match inner.as_str() {
-            "binding.gyp" => self.binding_gyp = true,
-            "npm-shrinkwrap.json" => self.shrinkwrap = true,
-            "package.json" => return Ok(Take::Whole(MAX_PACKAGE_JSON)),
-            _ if package_json => return Err(refuse(entry, "must be called package.json, in lower case")),
+        match folded.as_str() {
+            "PACKAGE.JSON" if inner == "package.json" => return Ok(Take::Whole(MAX_PACKAGE_JSON)),
+            "PACKAGE.JSON" => return Err(refuse(entry, "must be called package.json, in lower case")),
+            // Some client finds it under any of its names.
+            "BINDING.GYP" => self.binding_gyp = true,
+            "NPM-SHRINKWRAP.JSON" => self.shrinkwrap |= inner == "npm-shrinkwrap.json",
             _ => {}
         }
         Ok(Take::Skip)
@@ -127,13 +129,12 @@ impl TarVisitor for Inspector {
     }
 }
 
-/// Whether some file system takes this name for `package.json`: one that ignores case does so for letters beyond ASCII too (`\u{17f}` is
+/// One name for all that some file system takes for the same path: one that ignores case does so for letters beyond ASCII too (`\u{17f}` is
 /// an `s`), Apple's older one passes over what is invisible, and Windows over dots and spaces at the end.
-fn is_package_json(inner: &str) -> bool {
+fn folded(inner: &str) -> String {
     let invisible = |c: char| matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}');
     let shown = inner.trim_end_matches(['.', ' ']).chars().filter(|c| !invisible(*c));
-    let folded = shown.flat_map(char::to_lowercase).flat_map(char::to_uppercase);
-    folded.eq("PACKAGE.JSON".chars())
+    shown.flat_map(char::to_lowercase).flat_map(char::to_uppercase).collect()
 }
 
 fn refuse(entry: &TarEntry, why: &str) -> Error {
@@ -226,10 +227,31 @@ mod tests {
             ("package/a", "package/./a"),
             ("package/a", "other/a"),
             ("package/package.json", "package/PACKAGE.json"),
+            ("package/index.js", "package/Index.js"),
+            ("package/lib/a.js", "package/LIB/a.js"),
         ] {
             let mut inspector = Inspector::default();
             inspector.entry(&entry(first, EntryKind::File)).unwrap();
             assert!(inspector.entry(&entry(second, EntryKind::File)).is_err(), "{first} {second}");
+        }
+    }
+
+    #[test]
+    fn a_build_is_an_install_script_unless_it_is_declined() {
+        for (file, text, builds) in [
+            ("binding.gyp", "{}", true),
+            ("Binding.gyp", "{}", true),
+            ("binding.gyp", r#"{"gypfile":true}"#, true),
+            ("binding.gyp", r#"{"gypfile":false}"#, false),
+            ("binding.gyp", r#"{"gypfile":false,"scripts":{"install":"x"}}"#, true),
+            ("lib/binding.gyp", "{}", false),
+        ] {
+            let mut inspector = Inspector::default();
+            inspector.entry(&entry(&format!("package/{file}"), EntryKind::File)).unwrap();
+            let package_json = entry("package/package.json", EntryKind::File);
+            inspector.entry(&package_json).unwrap();
+            inspector.content(&package_json, text.into()).unwrap();
+            assert_eq!(inspector.finish().unwrap().has_install_script, builds, "{file} {text}");
         }
     }
 

@@ -59,6 +59,9 @@ pub(crate) struct Tombstone {
     pub(crate) integrity: Option<String>,
     pub(crate) time: String,
     pub(crate) by: String,
+    /// The revision that it was taken out of: by it a client's second try is told from a later wish.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rev: Option<String>,
     /// File name of its tarball, until it is deleted for certain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) file: Option<String>,

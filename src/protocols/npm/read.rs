@@ -28,7 +28,7 @@ pub(crate) async fn get_packument(
     let base = cx.mount.base_url();
     if editable {
         // About to be changed and sent back: the document as it is now, with its revision, from no cache and for none.
-        let signer = npm.signing.for_unsigned(cx, &loaded.document).await?;
+        let signer = npm.signing.for_unsigned(cx, &loaded.document.releases).await?;
         let text =
             representations::full(name, &loaded.document, &View { base: &base, signer: signer.as_deref() });
         return Ok(Response::ok(FULL, text).static_header(header::CACHE_CONTROL, "no-store"));
@@ -105,7 +105,7 @@ pub(crate) async fn get_version(npm: &Npm, cx: &Cx, name: &PackageName, wanted: 
         .or_else(in_range)
         .ok_or_else(|| Error::not_found(format!("version not found: {}", name::printable(wanted))))?;
     let base = cx.mount.base_url();
-    let signer = npm.signing.for_unsigned(cx, packument).await?;
+    let signer = npm.signing.for_unsigned(cx, std::slice::from_ref(release)).await?;
     let text =
         representations::manifest(name, release, &View { base: &base, signer: signer.as_deref() }, None);
     let tag = ETag::weak(&super::model::short_hash(&[

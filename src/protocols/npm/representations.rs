@@ -140,7 +140,7 @@ impl Representations {
         let coming = id.clone();
         let make = async move {
             self.forget_older(coming).await;
-            let signer = npm.signing.for_unsigned(cx, &loaded.document).await?;
+            let signer = npm.signing.for_unsigned(cx, &loaded.document.releases).await?;
             let work = move || {
                 let view = View { base: &base, signer: signer.as_deref() };
                 make(&name, &loaded.document, &view, form, time)

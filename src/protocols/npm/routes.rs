@@ -60,6 +60,7 @@ enum Route<'a> {
     DeleteToken(&'a str),
     Search,
     Changes,
+    Root,
     AuditBulk,
     AuditQuick,
     Keys,
@@ -167,6 +168,7 @@ pub(crate) async fn dispatch(npm: &Npm, cx: &Cx, path: &Segments, request: Reque
         Route::DeleteToken(key) => tokens::delete(cx, key, &request).await,
         Route::Search => search::search(npm, cx, &request).await,
         Route::Changes => feed::changes(cx, &request).await,
+        Route::Root => feed::root(cx).await,
         Route::AuditBulk => audit::bulk(npm, cx, request).await,
         Route::AuditQuick => audit::quick(npm, cx, request).await,
         Route::Keys => signing::get_keys(&npm.signing, cx).await,
@@ -228,6 +230,7 @@ fn route<'a>(method: &Method, parts: &'a Parts<'a>) -> Option<Route<'a>> {
         (GET, ["-", "package", "pkg", "visibility"]) => Route::Visibility(pkg),
         (POST, ["-", "package", "pkg", "access"]) => Route::SetAccess(pkg),
 
+        (GET, []) => Route::Root,
         (GET, ["-", "v1", "search"]) => Route::Search,
         (GET, ["_changes"] | ["-", "_changes" | "changes"]) => Route::Changes,
         (GET, ["-", "ping"]) => Route::Ping,

@@ -17,6 +17,8 @@ const MAX_TEXT: usize = 512;
 /// Most packages of one answer, and how many without a word.
 const MAX_SIZE: usize = 250;
 const SIZE: usize = 20;
+/// How far a search may be leafed through.
+const MAX_FROM: usize = 10_000;
 /// Matches that are looked at where not everybody may see them all. What is beyond is neither shown nor counted.
 const LOOKED_AT: usize = 1000;
 /// Of these, so many at a time.
@@ -39,6 +41,9 @@ pub(crate) async fn search(npm: &Npm, cx: &Cx, request: &Request) -> Result<Resp
     }
     let number = |name: &str| request.query.get(name).and_then(|text| text.parse::<usize>().ok());
     let (from, size) = (number("from").unwrap_or(0), number("size").unwrap_or(SIZE).min(MAX_SIZE));
+    if from > MAX_FROM {
+        return Err(Error::invalid(format!("`from` is larger than {MAX_FROM}; use more words instead")));
+    }
     let mut answer = find(cx, &Query::parse(text), from, size).await?;
     if npm.proxy.search && cx.upstream.is_used() && !text.is_empty() {
         add_upstream(cx, &mut answer, text, from, size).await?;

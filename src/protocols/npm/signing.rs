@@ -16,7 +16,7 @@ use serde_json::json;
 use super::error::not_found;
 use super::json::ObjectWriter;
 use super::keys;
-use super::model::{Packument, Release};
+use super::model::Release;
 use super::name::PackageName;
 use super::options;
 use super::proxy;
@@ -179,10 +179,10 @@ impl Signing {
     }
 
     /// What signs the versions that came before the key did, or from another program; `None` if there are none.
-    pub(crate) async fn for_unsigned(&self, cx: &Cx, packument: &Packument) -> Result<Option<Arc<Signer>>> {
+    pub(crate) async fn for_unsigned(&self, cx: &Cx, releases: &[Release]) -> Result<Option<Arc<Signer>>> {
         let signed =
             |release: &Release| release.foreign || memchr::memmem::find(&release.manifest, MARK).is_some();
-        if !self.enabled || packument.releases.iter().all(signed) {
+        if !self.enabled || releases.iter().all(signed) {
             return Ok(None);
         }
         self.signer(cx).await

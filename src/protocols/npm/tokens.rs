@@ -60,7 +60,8 @@ pub(crate) async fn list(cx: &Cx, request: &Request) -> Result<Response> {
 fn shown(info: &TokenInfo) -> Value {
     let mut value = json!({
         "key": info.key,
-        "token": format!("{}…", info.hint),
+        // The beginning of it and nothing else: `npm token revoke` looks for the token that begins so.
+        "token": info.hint,
         "name": info.name,
         "user": info.user_id,
         "cidr_whitelist": if info.cidr.is_empty() { Value::Null } else { json!(info.cidr) },

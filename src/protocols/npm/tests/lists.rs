@@ -104,6 +104,8 @@ async fn a_mirror_follows_the_feed() {
     assert_eq!(all["results"].as_array().unwrap().len(), 2);
     assert_eq!(all["results"][1], json!({ "seq": 3, "id": "a", "changes": [{ "rev": rev }] }));
     assert_eq!(all["last_seq"], 3);
+    let root = registry.send(TestRequest::get("/npm/").anonymous()).await.json();
+    assert_eq!(root, json!({ "db_name": "registry", "update_seq": 3 }));
     let page = feed("limit=1").await;
     assert_eq!((&page["results"][0]["id"], &page["last_seq"]), (&json!("b"), &json!(2)));
     assert_eq!(feed("limit=0").await["last_seq"], 2, "nothing is passed over that was not told");

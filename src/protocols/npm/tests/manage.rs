@@ -197,6 +197,10 @@ async fn one_version_is_unpublished() {
     assert_eq!((stale.status, &stale.json()["error"]), (409, &json!("conflict")));
     assert_eq!(registry.send(put(&rev)).await.status, 201);
     let document = packument(&registry, "@acme/widget").await;
+    // Its answer may have been lost; whoever else has the old list is told.
+    registry.clock.advance(Duration::from_secs(30));
+    assert_eq!(registry.send(put(&rev)).await.status, 201);
+    assert_eq!(packument(&registry, "@acme/widget").await, document);
     assert_eq!(document["versions"].as_object().unwrap().keys().collect::<Vec<_>>(), ["1.0.0", "1.2.0-rc.1"]);
     assert_eq!(document["dist-tags"], json!({ "latest": "1.0.0" }));
     assert!(document["time"].get("1.1.0").is_none());
@@ -235,7 +239,13 @@ async fn a_whole_package_is_unpublished() {
     assert_eq!(registry.keys(false).await, ["npm/packages/widget/index.json"]);
     let document = packument(&registry, "widget").await;
     assert_eq!(document["time"]["unpublished"]["name"], "admin");
+    assert_eq!(document["time"]["unpublished"]["versions"], json!(["1.0.0", "1.1.0"]));
     assert!(document.get("versions").is_none());
+    registry.clock.advance(Duration::from_secs(30));
+    for again in [path.as_str(), "/npm/widget/-rev/7"] {
+        assert_eq!(registry.send(delete(again)).await.status, 200, "{again}");
+    }
+    assert_eq!(packument(&registry, "widget").await, document);
     assert_eq!(registry.send(TestRequest::get("/npm/widget/latest")).await.status, 404);
     assert_eq!(registry.send(Package::new("widget", "1.0.0").put()).await.status, 403);
     publish(&registry, "widget", "2.0.0").await;
@@ -304,8 +314,13 @@ async fn search_says_what_is_there() {
     assert_eq!(search("text=maintainer:admin+not:deprecated").await["total"], 4);
     assert_eq!(search("text=is:unstable").await["total"], 0);
     assert_eq!(search("text=nothing").await["total"], 0);
-    let long = registry.send(TestRequest::get(&format!("/npm/-/v1/search?text={}", "x".repeat(600)))).await;
-    assert_eq!(long.status, 400);
+    let beyond = search("text=pad&from=10000").await;
+    assert_eq!((names(&beyond).len(), &beyond["total"]), (0, &json!(2)));
+    let long = format!("text={}", "x".repeat(600));
+    for refused in [long.as_str(), "text=pad&from=1000000000000000", "from=18446744073709551615"] {
+        let answer = registry.send(TestRequest::get(&format!("/npm/-/v1/search?{refused}"))).await;
+        assert_eq!(answer.status, 400, "{refused}");
+    }
 }
 
 #[tokio::test]

@@ -245,6 +245,16 @@ async fn a_version_is_published_once() {
     registry.clock.advance(Duration::from_mins(10));
     let again = registry.send(package.put()).await;
     assert_eq!((again.status, &again.json()["ok"]), (201, &json!(true)));
+    // Whichever client it is; berry calls itself by its HTTP library. A program of somebody's own is told that it is there.
+    for (agent, status) in [
+        ("npm/11.0.0 node/v24.0.0 linux x64", 201),
+        ("got (https://github.com/sindresorhus/got)", 201),
+        ("gotcha/1.0", 403),
+        ("curl/8.0.0", 403),
+    ] {
+        let put = TestRequest::put("/npm/widget").header("user-agent", agent).json(&package.body());
+        assert_eq!(registry.send(put).await.status, status, "{agent}");
+    }
     assert_eq!(packument(&registry, "widget").await, before);
 
     let other = Package::new("widget", "1.0.0").file("other.js", "2");
