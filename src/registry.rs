@@ -301,7 +301,11 @@ impl Registry {
         path: &Segments,
         request: Request,
     ) -> Result<Response> {
-        let identity = self.auth.authenticate(&request, mounted.name).await?;
+        let identity = if mounted.protocol.passes_over_credentials(&request.method, path) {
+            Identity::Anonymous
+        } else {
+            self.auth.authenticate(&request, mounted.name).await?
+        };
         let base = if route.alias { String::new() } else { route.path.to_path() };
         let registry_url = mounted.config.registry_url.as_deref();
         let mount = Mount {

@@ -10,6 +10,7 @@ pub mod prelude;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::Method;
 
 use crate::config::{AuthConfig, Limits, ProtocolConfig};
 use crate::core::error::{Error, Result};
@@ -27,6 +28,12 @@ use cx::Cx;
 pub trait Protocol: Send + Sync + 'static {
     /// Answers a request. `path` is what follows the mount point ([`Cx::mount`]).
     async fn handle(&self, cx: &Cx, path: &Segments, request: Request) -> Result<Response>;
+
+    /// Whether credentials that come with a request are passed over, neither checked nor counted as a failed try: clients that log in send what
+    /// they had before.
+    fn passes_over_credentials(&self, _method: &Method, _path: &Segments) -> bool {
+        false
+    }
 
     /// The answer that this protocol's clients print for an error. Status and headers of the error are kept.
     fn render_error(&self, error: &Error) -> Response;

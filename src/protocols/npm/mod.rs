@@ -135,6 +135,10 @@ impl Protocol for Npm {
         }
     }
 
+    fn passes_over_credentials(&self, method: &Method, path: &Segments) -> bool {
+        routes::logs_in(method, path)
+    }
+
     async fn collect_garbage(&self, cx: &Cx, job: &Job) -> Result<Option<Report>> {
         gc::collect(cx, job).await.map(Some)
     }

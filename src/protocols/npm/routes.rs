@@ -100,6 +100,11 @@ impl Route<'_> {
     }
 }
 
+/// Whether a request is about to log in.
+pub(crate) fn logs_in(method: &Method, path: &Segments) -> bool {
+    matches!(route(method, &Parts::of(path.parts())), Some(Route::Login(_) | Route::BeginLogin))
+}
+
 /// Answers a request.
 pub(crate) async fn dispatch(npm: &Npm, cx: &Cx, path: &Segments, request: Request) -> Result<Response> {
     let parts = Parts::of(path_of(cx, &request.method, path.parts()));

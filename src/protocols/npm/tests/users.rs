@@ -33,9 +33,13 @@ async fn login_whoami_logout() {
     assert_eq!((who.status, who.json()), (200, json!({ "username": "bob" })));
 
     // Old credentials that come along with a login are not looked at.
-    for header in
-        ["Bearer 00000000-0000-4000-8000-000000000000", "Basic Ym9iOnJpZ2h0IGhvcnNl", "Bearer nonsense"]
-    {
+    for header in [
+        "Bearer 00000000-0000-4000-8000-000000000000",
+        "Basic Ym9iOnJpZ2h0IGhvcnNl",
+        "Basic Ym9iOndyb25n",
+        "Bearer nonsense",
+        "Bearer a, Bearer b",
+    ] {
         let again = registry.send(login("bob", "right horse").header("authorization", header)).await;
         assert_eq!(again.status, 201, "{header}: {}", again.text());
     }
