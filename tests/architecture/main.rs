@@ -193,6 +193,7 @@ const EXTRA_ROOMS: &[(&str, &[&str])] = &[
             "orgs",
             "profile",
             "query",
+            "readme",
             "representations",
             "signing",
             "stage",

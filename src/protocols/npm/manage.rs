@@ -14,7 +14,7 @@ use super::factor::Mfa;
 use super::json::{self, Members};
 use super::model::{Packument, Person, Tombstone};
 use super::name::{self, PackageName};
-use super::{Npm, access, body, keys, read, stars, trust, upload};
+use super::{Npm, access, body, keys, read, readme, stars, trust, upload};
 use crate::config::Visibility;
 use crate::protocols::prelude::*;
 
@@ -184,6 +184,7 @@ pub(crate) async fn put_revision(
     let kept = versions.0.iter().map(|(version, _)| version.to_string()).collect();
     let tags = body.read("dist-tags").unwrap_or_default();
     unpublish(cx, name, rev, Removal::AllBut(kept, tags)).await?;
+    readme::follow_latest(npm, cx, name).await;
     Ok(ok(StatusCode::CREATED))
 }
 
@@ -237,7 +238,12 @@ pub(crate) async fn unpublish_package(cx: &Cx, name: &PackageName, rev: &str) ->
 }
 
 /// `DELETE /{pkg}/-/{version}`: one version, for programs; npm sends the packument without it.
-pub(crate) async fn unpublish_version(cx: &Cx, name: &PackageName, version: &str) -> Result<Response> {
+pub(crate) async fn unpublish_version(
+    npm: &Npm,
+    cx: &Cx,
+    name: &PackageName,
+    version: &str,
+) -> Result<Response> {
     access::require(cx, name, Action::Delete).await?;
     let loaded = current(cx, name).await?;
     let packument = &loaded.document;
@@ -247,6 +253,7 @@ pub(crate) async fn unpublish_version(cx: &Cx, name: &PackageName, version: &str
     let others = packument.releases.iter().map(|release| release.version.to_string());
     let kept = others.filter(|one| one != version).collect();
     unpublish(cx, name, &packument.rev, Removal::AllBut(kept, BTreeMap::new())).await?;
+    readme::follow_latest(npm, cx, name).await;
     Ok(ok(StatusCode::OK))
 }
 
@@ -328,6 +335,7 @@ pub(crate) async fn delete_tarball(cx: &Cx, name: &PackageName, file: &str) -> R
 
 /// `PUT|POST /-/package/{pkg}/dist-tags/{tag}`
 pub(crate) async fn set_tag(
+    npm: &Npm,
     cx: &Cx,
     name: &PackageName,
     tag: &str,
@@ -342,6 +350,9 @@ pub(crate) async fn set_tag(
         edit::set_tags(packument, &wanted, false, now)
     })
     .await?;
+    if tag == "latest" {
+        readme::follow_latest(npm, cx, name).await;
+    }
     Ok(ok(StatusCode::CREATED))
 }
 
@@ -360,6 +371,7 @@ pub(crate) async fn set_tags(
         edit::set_tags(packument, &wanted, replace, now)
     })
     .await?;
+    readme::follow_latest(npm, cx, name).await;
     Ok(ok(StatusCode::CREATED))
 }
 

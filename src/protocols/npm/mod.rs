@@ -41,6 +41,7 @@ mod proxy;
 mod publish;
 mod query;
 mod read;
+mod readme;
 mod representations;
 mod routes;
 mod search;

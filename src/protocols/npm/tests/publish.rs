@@ -330,8 +330,25 @@ async fn the_readme_is_that_of_latest() {
     let document = packument(&registry, "widget").await;
     assert_eq!(document["readme"], "one");
     assert!(document["versions"]["1.0.0"].get("readme").is_none());
-    registry.send(TestRequest::put("/npm/-/package/widget/dist-tags/latest").body("\"2.0.0-beta.1\"")).await;
-    assert_eq!(packument(&registry, "widget").await["readme"], "");
+    // The tag moves to a version whose readme is in its tarball only, to one that has none, and back.
+    let with_file =
+        Package::new("widget", "2.0.0").file("docs/README.md", "other").file("Readme.md", "three");
+    let mut body = with_file.body();
+    body["dist-tags"] = json!({ "next": "2.0.0" });
+    registry.send(TestRequest::put("/npm/widget").json(&body)).await;
+    let latest = |version: &str| {
+        TestRequest::put("/npm/-/package/widget/dist-tags/latest").body(format!("\"{version}\"").into_bytes())
+    };
+    for (version, readme) in [("2.0.0", "three"), ("2.0.0-beta.1", ""), ("2.0.0", "three")] {
+        assert_eq!(registry.send(latest(version)).await.status, 201);
+        assert_eq!(packument(&registry, "widget").await["readme"], readme, "{version}");
+    }
+    // And by itself, when the version that it names goes.
+    registry.send(latest("1.0.0")).await;
+    let gone = TestRequest::new(http::Method::DELETE, "/npm/widget/-/1.0.0");
+    assert_eq!(registry.send(gone).await.status, 200);
+    let document = packument(&registry, "widget").await;
+    assert_eq!((&document["dist-tags"]["latest"], &document["readme"]), (&json!("2.0.0"), &json!("three")));
 }
 
 #[tokio::test]
