@@ -299,7 +299,10 @@ export interface ILimits {
   metadataTtlMs?: number;
   /** Milliseconds that a storage hook may take; 30,000 by default. A `before` that takes longer denies. */
   hookTimeoutMs?: number;
-  /** Milliseconds after which the body of an answer that nobody reads is given up; 60,000 by default. */
+  /**
+   * Milliseconds after which the file or the connection behind a body that nobody reads is let go; 60,000 by default. It is opened again where it was for
+   * a reader who comes after all; a download from an upstream that is not stored yet ends with an error then.
+   */
   bodyIdleMs?: number;
   /** OCI: manifests (signatures, SBOMs, …) that may refer to one subject; beyond it the answer is 403. 10,000 by default. */
   referrers?: number;

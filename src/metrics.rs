@@ -121,7 +121,8 @@ impl Metrics {
             Body::Bytes(bytes) => received = Some(Arc::new(AtomicU64::new(bytes.len() as u64))),
             Body::Stream { .. } => {
                 let count = Arc::new(AtomicU64::new(0));
-                wrap(&mut request.body, |inner| Received { inner, count: Arc::clone(&count) });
+                let body = request.take_body();
+                request.body = body.wrapped(|inner| Received { inner, count: Arc::clone(&count) });
                 received = Some(count);
             }
         }
@@ -140,17 +141,6 @@ impl Metrics {
             sent: 0,
             access,
         }
-    }
-}
-
-/// Puts something around a stream.
-fn wrap<S>(body: &mut Body, around: impl FnOnce(ByteStream) -> S)
-where
-    S: Stream<Item = Result<Bytes>> + Send + 'static,
-{
-    match std::mem::take(body) {
-        Body::Stream { stream, length } => *body = Body::stream(around(stream.into_inner()), length),
-        other => *body = other,
     }
 }
 
@@ -221,7 +211,10 @@ impl Observed {
         self.status = Some(response.status);
         match &mut response.body {
             Body::Bytes(bytes) => self.sent = bytes.len() as u64,
-            Body::Stream { .. } => wrap(&mut response.body, |inner| Sent { inner, observed: self }),
+            Body::Stream { .. } => {
+                let body = std::mem::take(&mut response.body);
+                response.body = body.wrapped(|inner| Sent { inner, observed: self });
+            }
             Body::Empty | Body::Json(_) | Body::Form(_) => {}
         }
     }

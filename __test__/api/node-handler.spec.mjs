@@ -1,5 +1,6 @@
 // `nodeHandler()` and the unchanged code of the README, in the servers that people use.
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { createServer, request } from 'node:http';
 import { connect, createServer as createHttp2 } from 'node:http2';
 import { connect as connectTcp } from 'node:net';
@@ -170,7 +171,7 @@ describe('nodeHandler', () => {
 describe('the README\'s Express code', () => {
   for (const [name, express, everything] of [['Express 4', express4, '*'], ['Express 5', express5, '/{*splat}']]) {
     it(`works unchanged in ${name}`, async (t) => {
-      const registry = await open(t);
+      const registry = await open(t, { limits: { bodyIdleMs: 200 } });
       const { oci } = await login(registry);
       const app = express();
       app.use(express.raw({ type: () => true, limit: '50mb' }));
@@ -192,6 +193,13 @@ describe('the README\'s Express code', () => {
       assert.ok(bytes.equals(Buffer.from(await got.arrayBuffer())));
       assert.equal((await fetch(`${url}/npm/-/ping`)).status, 200);
       assert.equal((await fetch(`${url}/nowhere`)).status, 404);
+      // A client may rest for longer than a file is held open for it.
+      const large = noise(48 << 20);
+      assert.equal((await pushBlob(registry, oci, sha256(large), large)).status, 201);
+      const [resting] = await once(request(`${url}/oci/team/app/blobs/${sha256(large)}`, { headers: oci }).end(), 'response');
+      await once(resting, 'readable');
+      while (!/^smartregistry_open_bodies 0$/m.test(registry.metrics())) await turn();
+      assert.ok(large.equals(await buffer(resting)));
     });
   }
 });

@@ -8,6 +8,7 @@ use futures_util::{Stream, StreamExt, stream};
 use sync_wrapper::SyncWrapper;
 
 use super::error::{Error, Kind, Result};
+use super::park::{Park, Reopen};
 
 /// A stream of chunks. An `Err` item is final: what came before it is not the whole body.
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
@@ -26,6 +27,8 @@ pub enum Body {
         stream: SyncWrapper<ByteStream>,
         /// Announced length in bytes.
         length: Option<u64>,
+        /// Lets its source go while nobody reads, if that can be opened again.
+        park: Option<Park>,
     },
     /// A JSON document that the host's body parser has parsed: its bytes are not the client's any more.
     Json(GivenJson),
@@ -86,7 +89,36 @@ impl From<&'static str> for Body {
 impl Body {
     /// A stream, with its length if known.
     pub fn stream(stream: impl Stream<Item = Result<Bytes>> + Send + 'static, length: Option<u64>) -> Self {
-        Self::Stream { stream: SyncWrapper::new(Box::pin(stream)), length }
+        Self::Stream { stream: SyncWrapper::new(Box::pin(stream)), length, park: None }
+    }
+
+    /// A stream of `length` bytes whose source is opened again when it had to be let go.
+    pub fn reopening(stream: ByteStream, length: u64, reopen: Reopen) -> Self {
+        let (park, stream) = Park::new(stream, length, reopen);
+        Self::Stream { stream: SyncWrapper::new(stream), length: Some(length), park: Some(park) }
+    }
+
+    /// What lets its source go, if it has one that can be opened again. The rest of the body is not lost by that.
+    pub fn park(&self) -> Option<Park> {
+        match self {
+            Self::Stream { park, .. } => park.clone(),
+            _ => None,
+        }
+    }
+
+    /// With something around its stream; other forms stay as they are.
+    #[must_use]
+    pub fn wrapped<S>(self, around: impl FnOnce(ByteStream) -> S) -> Self
+    where
+        S: Stream<Item = Result<Bytes>> + Send + 'static,
+    {
+        match self {
+            Self::Stream { stream, length, park } => {
+                let stream = SyncWrapper::new(Box::pin(around(stream.into_inner())) as ByteStream);
+                Self::Stream { stream, length, park }
+            }
+            other => other,
+        }
     }
 
     /// Its length in bytes, if known. Given forms have none.
@@ -112,8 +144,8 @@ impl Body {
         match self {
             Self::Empty => Ok(Box::pin(stream::empty())),
             Self::Bytes(bytes) => Ok(Box::pin(stream::once(async { Ok(bytes) }))),
-            Self::Stream { stream, length: None } => Ok(stream.into_inner()),
-            Self::Stream { stream, length: Some(length) } => Ok(exactly(stream.into_inner(), length)),
+            Self::Stream { stream, length: None, .. } => Ok(stream.into_inner()),
+            Self::Stream { stream, length: Some(length), .. } => Ok(exactly(stream.into_inner(), length)),
             Self::Json(_) | Self::Form(_) => Err(Error::invalid(
                 "this request needs its body as it was sent; mount the registry before any body parser, or pass `rawBody`",
             )),

@@ -12,6 +12,7 @@ pub mod hashing;
 pub mod id;
 pub mod negotiate;
 pub mod origin;
+pub mod park;
 pub mod path;
 pub mod pattern;
 pub mod protocol_name;

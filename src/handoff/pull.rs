@@ -80,7 +80,8 @@ pub struct Pull {
 }
 
 impl Pull {
-    /// Begins to read `body` on the current runtime, two pieces ahead at most. After `idle` without a reader the source is given up.
+    /// Begins to read `body` on the current runtime, two pieces ahead at most. After `idle` without a reader the source is let go: it is opened again
+    /// for a reader who comes after all, or the body is given up where that is not possible.
     pub fn start(body: Body, live: &Arc<Live>, idle: Duration) -> Self {
         let (sender, frames) = mpsc::channel(AHEAD);
         let cancel = CancellationToken::new();
@@ -160,6 +161,8 @@ async fn produce(
     idle: Duration,
     alive: Alive,
 ) {
+    let (live, park) = (Arc::clone(&alive.0), body.park());
+    let mut alive = Some(alive);
     let mut source = match body.into_stream() {
         Ok(stream) => Pieces { stream, rest: Bytes::new(), after: None },
         Err(error) => {
@@ -173,25 +176,40 @@ async fn produce(
             () = cancel.cancelled() => return,
             frame = source.next() => frame,
         };
-        let last = !matches!(frame, Frame::Data(_));
-        let sent = tokio::select! {
+        if !matches!(frame, Frame::Data(_)) {
+            // How it ended waits for its reader, and holds nothing.
+            drop((source, alive));
+            return tell(&sender, &cancel, frame).await;
+        }
+        let room = tokio::select! {
             biased;
             () = cancel.cancelled() => return,
-            sent = timeout(idle, sender.send(frame)) => sent,
+            room = timeout(idle, sender.reserve()) => room,
         };
-        match sent {
-            Ok(Ok(())) if !last => {}
-            Ok(_) => return,
-            Err(_) => break,
+        match (room, &park) {
+            (Ok(Ok(room)), _) => room.send(frame),
+            (Ok(Err(_)), _) => return,
+            // `pipe()` does not destroy its source when the client leaves: nobody reads and nobody cancels. The connection to the storage must
+            // not wait for a garbage collector. But it may be a client that rests.
+            (Err(_), Some(park)) => {
+                park.park();
+                alive.take();
+                tell(&sender, &cancel, frame).await;
+                alive = Some(live.enter());
+            }
+            (Err(_), None) => break,
         }
     }
-    // `pipe()` does not destroy its source when the client leaves: nobody reads and nobody cancels. The connection to the storage
-    // must not wait for a garbage collector.
     drop((source, alive));
     let error = Error::new(Kind::Aborted, "the body was not read for too long and was given up");
+    tell(&sender, &cancel, Frame::Failed(error)).await;
+}
+
+/// Hands a frame on when there is room, however long that takes.
+async fn tell(sender: &mpsc::Sender<Frame>, cancel: &CancellationToken, frame: Frame) {
     tokio::select! {
         () = cancel.cancelled() => {}
-        _ = sender.send(Frame::Failed(error)) => {}
+        _ = sender.send(frame) => {}
     }
 }
 
@@ -389,6 +407,48 @@ mod tests {
             }
         };
         assert!(error.message().contains("not read for too long"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_reader_may_rest_where_the_source_can_be_opened_again() {
+        let live = Arc::new(Live::default());
+        let opened = Arc::new(AtomicUsize::new(0));
+        let whole: Vec<u8> = (0..10 * PIECE).map(|at| (at / 1000) as u8).collect();
+        let from = |at: u64| {
+            let rest = Bytes::from(whole.clone()).slice(at as usize..);
+            let chunks: Vec<_> =
+                rest.chunks(100_000).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
+            Box::pin(stream::iter(chunks)) as crate::core::body::ByteStream
+        };
+        let (begin, again) = (from(0), whole.clone());
+        let counted = Arc::clone(&opened);
+        let reopen: crate::core::park::Reopen = Box::new(move |at| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let rest = Bytes::from(again.clone()).slice(at as usize..);
+            Box::pin(async move { Ok(Box::pin(stream::iter([Ok(rest)])) as crate::core::body::ByteStream) })
+        });
+        let body = Body::reopening(begin, whole.len() as u64, reopen);
+        let pull = Pull::start(body, &live, Duration::from_millis(20));
+        let mut got = pull.next().await.unwrap().unwrap().to_vec();
+        for rest in [0, 30] {
+            gone(&live).await;
+            tokio::time::sleep(Duration::from_millis(rest)).await;
+            assert_eq!(live.count(), 0, "nothing is held while the reader rests");
+            got.extend(pull.next().await.unwrap().unwrap());
+        }
+        while let Some(piece) = pull.next().await.unwrap() {
+            got.extend(piece);
+        }
+        assert!(got == whole && opened.load(Ordering::SeqCst) > 0);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_was_read_to_its_end_waits_for_its_reader() {
+        let live = Arc::new(Live::default());
+        let pull = Pull::start(pieces(2, PIECE), &live, Duration::from_millis(5));
+        gone(&live).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(sizes(&pull).await, [PIECE; 2]);
     }
 
     #[tokio::test]

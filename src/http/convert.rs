@@ -154,7 +154,7 @@ async fn drain(mut incoming: Incoming, bound: u64) {
 pub(super) async fn response(from: Response, ticket: Ticket) -> http::Response<ResponseBody> {
     let body = match from.body {
         Body::Bytes(bytes) => ResponseBody::whole(bytes, ticket),
-        Body::Stream { stream, length: Some(length) } if length <= ONE_WRITE => {
+        Body::Stream { stream, length: Some(length), .. } if length <= ONE_WRITE => {
             gather(stream.into_inner(), length, ticket).await
         }
         body @ Body::Stream { .. } => {

@@ -175,9 +175,9 @@ fn objects(storage: &Storage, key: &str) -> Objects {
 }
 
 async fn open(storage: &Storage, key: &str) -> Result<Option<Body>> {
-    let found =
-        objects(storage, key).read(&Key::new(key)?, GetOptions::default(), &ObjectInfo::default()).await?;
-    Ok(found.map(|found| Body::stream(found.body, Some(found.meta.size))))
+    let (objects, key) = (objects(storage, key), Key::new(key)?);
+    let found = objects.read(&key, GetOptions::default(), &ObjectInfo::default()).await?;
+    Ok(found.map(|found| objects.body(&key, found)))
 }
 
 async fn put(

@@ -3,7 +3,6 @@
 use http::{HeaderValue, StatusCode, header};
 
 use super::cx::Cx;
-use crate::core::body::Body;
 use crate::core::conditional::{self, ETag};
 use crate::core::error::{Error, Kind, Result};
 use crate::core::range::{self, RangeSpec};
@@ -57,7 +56,7 @@ pub async fn serve(
     if range.is_some() {
         response = response.header(header::CONTENT_RANGE, found.range.content_range(found.meta.size));
     }
-    response.body = Body::stream(found.body, Some(found.range.end - found.range.start));
+    response.body = cx.objects.body(key, found);
     Ok(Some(response))
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 
 use super::document::{Document, Edit, Loaded};
 use super::hooks::{HookContext, ObjectInfo, Operation, Verdict};
@@ -14,6 +15,7 @@ use super::store::{
 use super::writer::{Writer, WriterState};
 use super::{Storage, StoreError};
 use crate::core::actor::Actor;
+use crate::core::body::Body;
 use crate::core::digest::Algorithm;
 use crate::core::error::{Error, Result};
 use crate::core::protocol_name::ProtocolName;
@@ -59,6 +61,32 @@ impl Objects {
             Err(StoreError::NotFound) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// What was opened with [`Self::read`] as a body that goes on after its reader has rested: the file or the connection behind it is let go
+    /// meanwhile and opened again where it was, unless another version is there by then.
+    pub fn body(&self, key: &Key, found: Found) -> Body {
+        let Found { meta, range, body } = found;
+        let (storage, key) = (self.storage.clone(), key.clone());
+        let reopen = move |given: u64| {
+            let (storage, key, version) = (storage.clone(), key.clone(), meta.version.clone());
+            let options = GetOptions {
+                range: Some((range.start + given, Some(range.end))),
+                if_match: Some(version.clone()),
+                ..GetOptions::default()
+            };
+            let reopened = async move {
+                match storage.0.store.get(&key, options).await {
+                    Ok(found) if found.meta.version == version => Ok(found.body),
+                    Ok(_) | Err(StoreError::NotFound | StoreError::Precondition) => {
+                        Err(Error::unavailable("the file was replaced while it was sent; try again"))
+                    }
+                    Err(error) => Err(error.into()),
+                }
+            };
+            reopened.boxed()
+        };
+        Body::reopening(body, range.len(), Box::new(reopen))
     }
 
     /// Reads a whole object on the registry's own behalf: hooks count what clients read. `None` if there is none.
