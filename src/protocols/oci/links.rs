@@ -16,7 +16,8 @@ use super::super::prelude::*;
 use super::manifests::Stored;
 use super::model::{Descriptor, Manifest};
 use super::name::Name;
-use super::{Call, error, inventory, keys};
+use super::proxy::Whose;
+use super::{Call, error, inventory, keys, proxy};
 use crate::core::time::Timestamp;
 
 /// How long this process believes that a repository is (still) there.
@@ -43,8 +44,8 @@ pub(super) struct Known {
     filled: Cache<Name, ()>,
     /// Those that were not ours when this process last looked, for who asks for something else by the same name.
     pub(super) others: Cache<Name, Timestamp>,
-    /// Manifests (`true`) and blobs that no upstream has, and when they said so.
-    pub(super) absent: Cache<(Name, Digest, bool), Timestamp>,
+    /// Manifests (`true`) and blobs that none of these upstreams has, and when they said so.
+    pub(super) absent: Cache<(Whose, Name, Digest, bool), Timestamp>,
     /// Repositories that an upstream opens to these credentials, and when it said so.
     pub(super) opened: Cache<(String, Name), Timestamp>,
 }
@@ -228,6 +229,7 @@ impl Call<'_> {
         for name in page.objects.iter().filter_map(|listed| keys::link_of(&prefix, &listed.key)) {
             if self.may_pull(&name).await?
                 && let Some(link) = self.read_link(&name, digest).await?
+                && proxy::lends_to_all(self, &name).await
             {
                 return Ok(Some(link.size));
             }
@@ -259,6 +261,24 @@ impl Call<'_> {
             Origin::Absent => self.mark(name).await,
             Origin::Owned => Ok(()),
             Origin::Cached(upstream) => Err(error::cached_repository(name, &upstream)),
+        }
+    }
+
+    /// Folder of the upstream that fills a repository, as far as its marker says. Cheaper than [`Self::origin`], which may read what is in it.
+    pub(super) async fn filled_from(&self, name: &Name) -> Result<Option<String>> {
+        if self.oci.known.repositories.contains_key(name) {
+            return Ok(None);
+        }
+        let Some(marker) = self.marker(name).await? else { return Ok(None) };
+        match &marker.document.upstream {
+            Some(upstream) => {
+                self.oci.known.filled.insert(name.clone(), ());
+                Ok(Some(upstream.clone()))
+            }
+            None => {
+                self.remember_owned(name).await;
+                Ok(None)
+            }
         }
     }
 

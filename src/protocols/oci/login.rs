@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::super::prelude::*;
 use super::name::Name;
-use super::{Call, NAME};
+use super::{Call, NAME, proxy};
 use crate::auth::{AuthToken, Scope};
 use crate::core::secret::Secret;
 
@@ -95,7 +95,8 @@ impl Call<'_> {
     /// Whether `viewer` may see this repository in a list.
     pub(super) async fn shows(&self, viewer: &Identity, name: &Name) -> Result<bool> {
         let resource = self.cx.resource("repository", name.as_str());
-        self.cx.auth.allows(viewer, &resource, Action::Pull, None).await
+        Ok(self.cx.auth.allows(viewer, &resource, Action::Pull, None).await?
+            && proxy::is_listed(self, name).await?)
     }
 
     /// The answer to a caller who may not; `scope` is what would be enough.
