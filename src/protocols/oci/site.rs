@@ -42,7 +42,8 @@ impl Site {
             // The public URL's path stands for the base path, and clients go on with `/v2` there.
             Some((_, public)) if public.ends_with("/v2") => public.to_owned(),
             Some((_, public)) => format!("{public}/v2"),
-            None if stripped => format!("{}/v2", cx.mount.prefix),
+            // Through an alias there is no other root, and the alias may be another path than that.
+            None if by_alias || stripped => format!("{}/v2", cx.mount.prefix),
             None => cx.mount.prefix.clone(),
         };
         let origin = cx.mount.registry_url.as_deref().map(|url| split_url(url).0.to_owned()).or_else(|| {

@@ -7,7 +7,7 @@ use super::super::super::prelude::*;
 use super::super::manifests::{self, Stored, off_thread};
 use super::super::model::{self, Manifest};
 use super::super::name::Reference;
-use super::super::{Call, error, keys, read};
+use super::super::{Call, error, keys, read, warning};
 use super::flights::Desk;
 use super::{MANIFESTS, Place, media_type_of, scope, tags, target, text_of};
 use crate::upstream::{Candidates, Request as Ask, Upstream, Verdict};
@@ -71,7 +71,10 @@ pub(in super::super) async fn get(
     let mut response = read::manifest_head(call, &place.name, digest, tag.is_some(), &stored.media_type);
     response.body = stored.bytes.clone().into();
     if tag.is_some_and(|copy| copy.verdict == Verdict::Stale) {
-        response = response.static_header(header::WARNING, "110 - \"response is stale\"");
+        response = response.header(
+            header::WARNING,
+            warning("the response is stale: the upstream has not said yet where the tag is now"),
+        );
     }
     let verdict = verdict.as_ref().map(|(id, verdict)| (&**id, *verdict));
     Ok(place.sign(call, response, verdict))

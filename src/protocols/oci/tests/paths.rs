@@ -80,6 +80,26 @@ async fn the_realm_is_where_the_client_is() {
 }
 
 #[tokio::test]
+async fn the_realm_answers_wherever_it_was_told() {
+    for base in ["/oci", "/v2", "/", "/x/v2"] {
+        let mut config = at(&json!({ "basePath": base }));
+        config["auth"] = json!({
+            "jwtSecret": "test", "visibility": [{ "pattern": "oci:repository:secret/*", "visibility": "private" }],
+        });
+        let registry = TestRegistry::with_users(config, &["ann"]).await;
+        for path in ["/v1/search?q=a", "/v2/", "/v2/secret/a/tags/list"] {
+            let answer = registry.send(get(path).anonymous()).await;
+            assert_eq!(answer.status, 401, "{base} {path}");
+            let realm = answer.header("www-authenticate").unwrap().split('"').nth(1).unwrap();
+            let at = realm.strip_prefix("http://registry.example.com").unwrap();
+            let token = registry.send(get(at).basic("ann", "right")).await;
+            assert_eq!(token.status, 200, "{base} {path}: {realm}");
+            assert!(token.json()["token"].is_string());
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_name_may_look_like_a_route() {
     let registry = TestRegistry::new().await;
     for name in ["tags/list", "a/blobs/uploads", "a/manifests", "manifests", "referrers/x", "blobs"] {
