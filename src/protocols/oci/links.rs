@@ -22,6 +22,8 @@ use crate::core::time::Timestamp;
 
 /// How long this process believes that a repository is (still) there.
 const REPOSITORY_BELIEVED: Duration = Duration::from_mins(10);
+/// Bytes of memory for what manifests name: of about a hundred thousand of them.
+const NAMED: u64 = 32 << 20;
 /// Requests to the store in flight for one request of a client.
 pub(super) const PARALLEL: usize = 16;
 /// One page of a listing.
@@ -31,6 +33,9 @@ pub(super) const PAGE: usize = 1000;
 pub(super) struct Known {
     /// Manifests by digest. The bytes never change; when they were last known to be there stands beside them.
     pub(super) manifests: Cache<(Name, Digest), (Arc<Stored>, Timestamp)>,
+    /// The beginnings of the digests that a manifest names, by its own digest, whatever its repository: what a deletion has to know of all manifests
+    /// of a repository.
+    pub(super) named: Cache<Digest, Arc<[u64]>>,
     /// Referrers' descriptors.
     pub(super) referrers: Cache<Key, Arc<Value>>,
     /// By subject, how many referrers it has at most, as far as this process knows.
@@ -55,6 +60,10 @@ impl Known {
         let weigh = |_: &(Name, Digest), (stored, _): &(Arc<Stored>, Timestamp)| stored.weight();
         Self {
             manifests: Cache::builder().max_capacity(bytes).weigher(weigh).build(),
+            named: Cache::builder()
+                .max_capacity(NAMED)
+                .weigher(|_, named: &Arc<[u64]>| u32::try_from(named.len() * 8 + 200).unwrap_or(u32::MAX))
+                .build(),
             referrers: Cache::new(50_000),
             counts: Cache::new(20_000),
             fallbacks: Cache::new(20_000),
