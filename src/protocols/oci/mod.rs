@@ -164,6 +164,10 @@ impl Protocol for Arc<Oci> {
         error::render(error)
     }
 
+    fn bad_path(&self, error: Error) -> Error {
+        error.with_code("NAME_INVALID")
+    }
+
     async fn names(&self, cx: &Cx, after: Option<String>) -> Result<(Vec<String>, Option<String>)> {
         inventory::names(cx, after).await
     }
