@@ -273,22 +273,18 @@ impl Call<'_> {
         }
     }
 
-    /// Folder of the upstream that fills a repository, as far as its marker says. Cheaper than [`Self::origin`], which may read what is in it.
-    pub(super) async fn filled_from(&self, name: &Name) -> Result<Option<String>> {
+    /// Whose a repository is by its marker; `None` if it has none. Cheaper than [`Self::origin`], which reads what is in it then.
+    pub(super) async fn marked(&self, name: &Name) -> Result<Option<Origin>> {
         if self.oci.known.repositories.contains_key(name) {
-            return Ok(None);
+            return Ok(Some(Origin::Owned));
         }
         let Some(marker) = self.marker(name).await? else { return Ok(None) };
-        match &marker.document.upstream {
-            Some(upstream) => {
-                self.oci.known.filled.insert(name.clone(), ());
-                Ok(Some(upstream.clone()))
-            }
-            None => {
-                self.remember_owned(name).await;
-                Ok(None)
-            }
+        if let Some(upstream) = &marker.document.upstream {
+            self.oci.known.filled.insert(name.clone(), ());
+            return Ok(Some(Origin::Cached(upstream.as_str().into())));
         }
+        self.remember_owned(name).await;
+        Ok(Some(Origin::Owned))
     }
 
     async fn mark(&self, name: &Name) -> Result<()> {
@@ -333,19 +329,7 @@ impl Call<'_> {
     }
 
     async fn repository(&self, name: &Name) -> Result<Repository> {
-        if self.oci.known.repositories.contains_key(name) {
-            return Ok(Repository { origin: Origin::Owned, adopted: false });
-        }
-        if let Some(marker) = self.marker(name).await? {
-            let origin = match &marker.document.upstream {
-                Some(upstream) => Origin::Cached(upstream.as_str().into()),
-                None => Origin::Owned,
-            };
-            if origin == Origin::Owned {
-                self.remember_owned(name).await;
-            } else {
-                self.oci.known.filled.insert(name.clone(), ());
-            }
+        if let Some(origin) = self.marked(name).await? {
             return Ok(Repository { origin, adopted: false });
         }
         let origin = self.adopt(name).await?;

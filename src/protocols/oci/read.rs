@@ -155,12 +155,15 @@ pub(super) async fn visible(
     count: usize,
 ) -> Result<(Vec<Arc<str>>, Option<Spot>)> {
     let (viewer, mut found, mut hidden) = (call.viewer(), Vec::new(), 0);
-    while count > 0 {
+    if count == 0 {
+        return Ok((found, None));
+    }
+    loop {
         let wanted = at.past.saturating_add((count - found.len() + 1).clamp(BATCH, PAGE));
         let names = call.cx.index.names(at.behind.as_deref(), wanted).await?;
         let more = names.len() == wanted;
-        let mut shown = shown(call, &viewer, names.into_iter().skip(at.past).collect());
-        while let Some(looked) = shown.next().await {
+        let mut list = shown(call, &viewer, names.into_iter().skip(at.past).collect());
+        while let Some(looked) = list.next().await {
             let (name, shows) = looked?;
             // One more than wanted tells that there is a next page.
             if hidden == LOOKED_AT || (shows && found.len() == count) {
@@ -175,10 +178,9 @@ pub(super) async fn visible(
             }
         }
         if !more {
-            break;
+            return Ok((found, None));
         }
     }
-    Ok((found, None))
 }
 
 /// Whether `viewer` may see these repositories in a list, in their order and asked side by side.

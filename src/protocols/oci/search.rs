@@ -45,9 +45,9 @@ async fn find(call: &Call<'_>, words: Vec<String>, count: usize) -> Result<Vec<A
     for looked in (0..LOOKED_AT).step_by(BATCH) {
         let found = call.cx.index.search(&wanted, looked, BATCH).await?;
         let hits = found.hits.iter().map(|hit| hit.name.as_str().into()).collect();
-        let mut shown = read::shown(call, &viewer, hits);
+        let mut list = read::shown(call, &viewer, hits);
         while names.len() < count
-            && let Some(looked) = shown.next().await
+            && let Some(looked) = list.next().await
         {
             let (name, shows) = looked?;
             names.extend(shows.then_some(name));

@@ -51,9 +51,10 @@ pub(in super::super) async fn is_listed(call: &Call<'_>, name: &Name) -> Result<
     if !call.cx.upstream.is_used() {
         return Ok(true);
     }
-    let Some(folder) = call.filled_from(name).await?.filter(|folder| is_personal(folder)) else {
+    let Some(Origin::Cached(folder)) = call.marked(name).await? else { return Ok(true) };
+    if !is_personal(&folder) {
         return Ok(true);
-    };
+    }
     let place = Place::of(call, name.clone(), "tags").await?;
-    Ok(place.candidates.iter().flat_map(Candidates::iter).any(|upstream| upstream.folder() == folder))
+    Ok(place.candidates.iter().flat_map(Candidates::iter).any(|upstream| *upstream.folder() == *folder))
 }
