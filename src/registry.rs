@@ -269,17 +269,19 @@ impl Registry {
             request.path = path.to_owned();
             request.query.extend(query);
         }
-        let path = match Segments::parse(&request.path) {
-            Ok(path) => path,
-            Err(error) => return plain_error(&error),
+        let parsed = Segments::parse(&request.path);
+        let leading = parsed.is_err().then(|| Segments::leading(&request.path));
+        let found = leading.as_ref().or(parsed.as_ref().ok()).and_then(|path| self.find(path));
+        let Some((route, mounted, rest)) = found else {
+            return parsed.map_or_else(|error| plain_error(&error), |_| no_handler());
         };
-        let Some((route, rest)) = self.routes.iter().find_map(|route| Some((route, rest_of(route, &path)?)))
-        else {
-            return no_handler();
-        };
-        let Some(mounted) = self.mounted.get(route.to) else { return no_handler() };
         tracing::Span::current().record("protocol", mounted.name.as_str());
         observed.protocol(mounted.name);
+        if let Err(error) = parsed {
+            let mut response = render(mounted, &mounted.protocol.bad_path(error));
+            mounted.protocol.finish(&mut response);
+            return response;
+        }
         let answer = AssertUnwindSafe(self.run(mounted, route, &rest, request)).catch_unwind().await;
         let mut response = match answer {
             Ok(Ok(response)) => response,
@@ -292,6 +294,12 @@ impl Registry {
         };
         mounted.protocol.finish(&mut response);
         response
+    }
+
+    /// Whose a path is, and what follows there.
+    fn find(&self, path: &Segments) -> Option<(&Route, &Mounted, Segments)> {
+        let (route, rest) = self.routes.iter().find_map(|route| Some((route, rest_of(route, path)?)))?;
+        Some((route, self.mounted.get(route.to)?, rest))
     }
 
     async fn run(

@@ -29,8 +29,12 @@ use crate::core::time::{Clock, Timestamp};
 const LEEWAY: Duration = Duration::from_mins(1);
 /// The protocol whose tokens these are.
 pub(super) const PROTOCOL: &str = "oci";
-/// Longer texts are not looked at.
+/// Longer texts are not looked at, as in [`super::credentials`].
 const MAX_LENGTH: usize = 16 << 10;
+/// Longer ones are not issued: with them the headers of a request would not fit where 16 KiB are the limit, as in Node.
+pub(super) const MAX_ISSUED: usize = 12 << 10;
+/// Kind of the scopes, in tokens for the catalog, that say what it shows: such a token names no repository, and its user may pull from some.
+pub(crate) const LISTING: &str = "listing";
 
 /// Signs and checks the tokens of one registry.
 pub(super) struct Jwt {
@@ -93,7 +97,7 @@ struct Claims {
     jti: Option<String>,
     #[serde(default)]
     access: Vec<Access>,
-    /// Ours. A foreign token server with the same secret sends `access` alone.
+    /// Ours, where `access` does not say the same: a token has to fit into a header. A foreign token server with our secret sends `access` alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     scopes: Option<Vec<String>>,
     /// Ours: the token or password that this one ends with.
@@ -156,6 +160,8 @@ impl Jwt {
     /// A token.
     pub(super) fn sign(&self, grant: Grant<'_>) -> Result<Secret> {
         let now = self.clock.now();
+        let access = access(grant.scopes);
+        let scopes = (unified(&access) != grant.scopes).then(|| grant.scopes.to_vec());
         let claims = Claims {
             iss: self.service.clone(),
             sub: grant.user.to_owned(),
@@ -164,8 +170,8 @@ impl Jwt {
             nbf: Some(NumericDate(now)),
             iat: Some(NumericDate(now)),
             jti: Some(grant.id.unwrap_or_else(id::uuid)),
-            access: access(grant.scopes),
-            scopes: Some(grant.scopes.to_vec()),
+            access,
+            scopes,
             origin: grant.origin,
             cidr: grant.cidr,
         };
@@ -225,10 +231,11 @@ fn digest_of_message(text: &str) -> String {
     hex::encode(Sha256::digest(message.as_bytes()))
 }
 
-/// The `access` claim that says the same as the unified scopes about OCI.
+/// The `access` claim that says the same as the unified scopes about OCI. What lists show is nothing that other registries know.
 fn access(scopes: &[String]) -> Vec<Access> {
     let mut list: Vec<Access> = Vec::new();
-    for scope in scopes.iter().filter_map(|text| Scope::parse(text)).filter(|scope| scope.covers(PROTOCOL)) {
+    let parsed = scopes.iter().filter_map(|text| Scope::parse(text));
+    for scope in parsed.filter(|scope| scope.covers(PROTOCOL) && scope.kind != LISTING) {
         let kind = if scope.kind == "*" { "repository" } else { scope.kind };
         let actions: &[&str] = match scope.action {
             Action::Any if kind == "repository" => &["pull", "push", "delete"],
@@ -441,6 +448,31 @@ mod tests {
         assert_eq!(verified.token.user_id, "bob");
         assert_eq!(verified.token.scopes, scopes);
         assert_eq!(payload["jti"], verified.id.as_str());
+    }
+
+    #[test]
+    fn what_the_access_claim_says_is_not_said_twice() {
+        let (jwt, _) = jwt();
+        let claims = |scopes: &[&str]| {
+            let scopes: Vec<String> = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+            let token = jwt.sign(grant(&scopes, Duration::from_mins(5))).unwrap();
+            assert_eq!(good(jwt.verify(&token)).token.scopes, scopes);
+            let payload = token.expose().split('.').nth(1).unwrap();
+            serde_json::from_slice::<Value>(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+        };
+        let plain = [
+            "oci:repository:a:pull",
+            "oci:repository:a:push",
+            "oci:repository:b:pull",
+            "oci:registry:catalog:*",
+        ];
+        assert!(claims(&plain).get("scopes").is_none());
+        assert!(claims(&[]).get("scopes").is_none());
+        // Pushing alone is said with pulling in `access`, and what lists show is said nowhere else.
+        assert!(claims(&["oci:repository:a:push"])["scopes"].is_array());
+        let listing = claims(&["oci:registry:catalog:*", "oci:listing:team/*:pull"]);
+        assert_eq!(listing["access"], json!([{ "type": "registry", "name": "catalog", "actions": ["*"] }]));
+        assert!(listing["scopes"].is_array());
     }
 
     #[test]

@@ -37,6 +37,7 @@ use tokio::sync::OnceCell;
 pub use account::{Account, Enrolment};
 pub use factor::{FactorMode, ONE_TIME_CODE};
 pub use identity::{AuthToken, Identity, IssuedToken, TokenInfo};
+pub(crate) use jwt::LISTING;
 pub use keys::{Document, KeySource, Lookup};
 pub use oidc::IdToken;
 pub use provider::{AuthProvider, Credentials, TokenOptions};
@@ -368,13 +369,29 @@ impl Auth {
     }
 
     /// A signed OCI token (HS256) for `user` (empty: anonymous) with the unified scopes and the equivalent `access` claim.
+    ///
+    /// # Errors
+    /// 400 for more scopes than fit into a token.
     pub fn sign_oci(&self, user: &str, scopes: &[String], lifetime: Duration) -> Result<Secret> {
+        let token = self.sign_anyhow(user, scopes, lifetime)?;
+        if is_too_long(&token) {
+            return Err(Error::invalid(format!(
+                "{} scopes make a token of {} bytes, which no request can carry; use patterns, or several tokens",
+                scopes.len(),
+                token.expose().len()
+            )));
+        }
+        Ok(token)
+    }
+
+    fn sign_anyhow(&self, user: &str, scopes: &[String], lifetime: Duration) -> Result<Secret> {
         self.require_oci()?;
         self.jwt.sign(Grant { user, scopes, lifetime, id: None, origin: None, cidr: Vec::new() })
     }
 
     /// The same for whoever logged in as `identity`, and how long it lives. It ends with the token or the password that the identity
     /// came with, at the latest when that one expires, and works from the same networks: exchanging a token gives no more than the token.
+    /// It may come out longer than a request can carry: see [`is_too_long`].
     pub async fn sign_oci_for(
         &self,
         identity: &Identity,
@@ -383,7 +400,7 @@ impl Auth {
     ) -> Result<(Secret, Duration)> {
         let user = identity.user().unwrap_or_default();
         let Some(token) = identity.token() else {
-            return Ok((self.sign_oci(user, scopes, lifetime)?, lifetime));
+            return Ok((self.sign_anyhow(user, scopes, lifetime)?, lifetime));
         };
         self.require_oci()?;
         let left = token.expires_at.map_or(lifetime, |end| end.since(self.clock.now()));
@@ -494,6 +511,11 @@ impl Auth {
         let found = builtin.tokens.redeem(token, client).await?;
         Ok(found.map_or(Identity::Rejected, |token| Identity::Known(Arc::new(token))))
     }
+}
+
+/// Whether a signed token has come out longer than a request can carry it.
+pub fn is_too_long(token: &Secret) -> bool {
+    token.expose().len() > jwt::MAX_ISSUED
 }
 
 /// How long a refresh token lives. Docker keeps it in place of the password, so its end is the next `docker login`.

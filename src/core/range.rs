@@ -49,7 +49,10 @@ impl RangeSpec {
 /// Reads a `Range` header: the ranges in the order asked for. `None` when the unit is not bytes or the text is malformed,
 /// in which case the header is ignored (RFC 9110, section 14.2). `500-0` is kept, as the OCI conformance suite wants it refused.
 pub fn parse(header: &str) -> Option<Vec<RangeSpec>> {
-    let list = header.trim().strip_prefix("bytes=")?;
+    let (unit, list) = header.trim().split_once('=')?;
+    if !unit.eq_ignore_ascii_case("bytes") {
+        return None;
+    }
     list.split(',').map(|item| parse_one(item.trim())).collect()
 }
 
@@ -88,7 +91,7 @@ mod tests {
     #[test]
     fn keeps_order_and_count_and_ignores_nonsense() {
         assert_eq!(
-            parse("bytes=5-9, 0-4,-3"),
+            parse("Bytes=5-9, 0-4,-3"),
             Some(vec![RangeSpec::From(5, Some(9)), RangeSpec::From(0, Some(4)), RangeSpec::Suffix(3)])
         );
         for bad in

@@ -38,6 +38,11 @@ pub trait Protocol: Send + Sync + 'static {
     /// The answer that this protocol's clients print for an error. Status and headers of the error are kept.
     fn render_error(&self, error: &Error) -> Response;
 
+    /// The error for a path that can't be read, in this protocol's words.
+    fn bad_path(&self, error: Error) -> Error {
+        error
+    }
+
     /// Writes down what this process has gathered in memory: what has waited long enough, about once a minute in every process; `all` of it
     /// before the process ends in good order.
     async fn flush(&self, _cx: &Cx, _all: bool) -> Result<()> {

@@ -71,6 +71,14 @@ pub(super) fn immutable(tag: &str, current: &Digest) -> Error {
         .with_code("DENIED")
 }
 
+/// 403 for the deletion of a tag that keeps what it names: pushed again it could name something else.
+pub(super) fn kept(tag: &str) -> Error {
+    Error::denied(format!(
+        "the tag {tag} is immutable and can't be deleted; only a retention rule removes it"
+    ))
+    .with_code("DENIED")
+}
+
 /// 405 for what would leave something behind that names what is gone.
 pub(super) fn still_referenced(what: &str, by: &Digest) -> Error {
     Error::new(

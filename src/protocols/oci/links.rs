@@ -16,11 +16,14 @@ use super::super::prelude::*;
 use super::manifests::Stored;
 use super::model::{Descriptor, Manifest};
 use super::name::Name;
-use super::{Call, error, inventory, keys};
+use super::proxy::Whose;
+use super::{Call, error, inventory, keys, proxy};
 use crate::core::time::Timestamp;
 
 /// How long this process believes that a repository is (still) there.
 const REPOSITORY_BELIEVED: Duration = Duration::from_mins(10);
+/// Bytes of memory for what manifests name: of about a hundred thousand of them.
+const NAMED: u64 = 32 << 20;
 /// Requests to the store in flight for one request of a client.
 pub(super) const PARALLEL: usize = 16;
 /// One page of a listing.
@@ -30,6 +33,9 @@ pub(super) const PAGE: usize = 1000;
 pub(super) struct Known {
     /// Manifests by digest. The bytes never change; when they were last known to be there stands beside them.
     pub(super) manifests: Cache<(Name, Digest), (Arc<Stored>, Timestamp)>,
+    /// The beginnings of the digests that a manifest names, by its own digest, whatever its repository: what a deletion has to know of all manifests
+    /// of a repository.
+    pub(super) named: Cache<Digest, Arc<[u64]>>,
     /// Referrers' descriptors.
     pub(super) referrers: Cache<Key, Arc<Value>>,
     /// By subject, how many referrers it has at most, as far as this process knows.
@@ -43,8 +49,8 @@ pub(super) struct Known {
     filled: Cache<Name, ()>,
     /// Those that were not ours when this process last looked, for who asks for something else by the same name.
     pub(super) others: Cache<Name, Timestamp>,
-    /// Manifests (`true`) and blobs that no upstream has, and when they said so.
-    pub(super) absent: Cache<(Name, Digest, bool), Timestamp>,
+    /// Manifests (`true`) and blobs that none of these upstreams has, and when they said so.
+    pub(super) absent: Cache<(Whose, Name, Digest, bool), Timestamp>,
     /// Repositories that an upstream opens to these credentials, and when it said so.
     pub(super) opened: Cache<(String, Name), Timestamp>,
 }
@@ -54,6 +60,10 @@ impl Known {
         let weigh = |_: &(Name, Digest), (stored, _): &(Arc<Stored>, Timestamp)| stored.weight();
         Self {
             manifests: Cache::builder().max_capacity(bytes).weigher(weigh).build(),
+            named: Cache::builder()
+                .max_capacity(NAMED)
+                .weigher(|_, named: &Arc<[u64]>| u32::try_from(named.len() * 8 + 200).unwrap_or(u32::MAX))
+                .build(),
             referrers: Cache::new(50_000),
             counts: Cache::new(20_000),
             fallbacks: Cache::new(20_000),
@@ -228,6 +238,7 @@ impl Call<'_> {
         for name in page.objects.iter().filter_map(|listed| keys::link_of(&prefix, &listed.key)) {
             if self.may_pull(&name).await?
                 && let Some(link) = self.read_link(&name, digest).await?
+                && proxy::lends_to_all(self, &name).await
             {
                 return Ok(Some(link.size));
             }
@@ -260,6 +271,20 @@ impl Call<'_> {
             Origin::Owned => Ok(()),
             Origin::Cached(upstream) => Err(error::cached_repository(name, &upstream)),
         }
+    }
+
+    /// Whose a repository is by its marker; `None` if it has none. Cheaper than [`Self::origin`], which reads what is in it then.
+    pub(super) async fn marked(&self, name: &Name) -> Result<Option<Origin>> {
+        if self.oci.known.repositories.contains_key(name) {
+            return Ok(Some(Origin::Owned));
+        }
+        let Some(marker) = self.marker(name).await? else { return Ok(None) };
+        if let Some(upstream) = &marker.document.upstream {
+            self.oci.known.filled.insert(name.clone(), ());
+            return Ok(Some(Origin::Cached(upstream.as_str().into())));
+        }
+        self.remember_owned(name).await;
+        Ok(Some(Origin::Owned))
     }
 
     async fn mark(&self, name: &Name) -> Result<()> {
@@ -304,19 +329,7 @@ impl Call<'_> {
     }
 
     async fn repository(&self, name: &Name) -> Result<Repository> {
-        if self.oci.known.repositories.contains_key(name) {
-            return Ok(Repository { origin: Origin::Owned, adopted: false });
-        }
-        if let Some(marker) = self.marker(name).await? {
-            let origin = match &marker.document.upstream {
-                Some(upstream) => Origin::Cached(upstream.as_str().into()),
-                None => Origin::Owned,
-            };
-            if origin == Origin::Owned {
-                self.remember_owned(name).await;
-            } else {
-                self.oci.known.filled.insert(name.clone(), ());
-            }
+        if let Some(origin) = self.marked(name).await? {
             return Ok(Repository { origin, adopted: false });
         }
         let origin = self.adopt(name).await?;

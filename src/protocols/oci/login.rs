@@ -3,7 +3,7 @@
 //! A bearer token with too little scope is 401 with a fresh challenge, never 403: containerd and crane then get a better one. Only
 //! `Basic` credentials that don't suffice are 403, for there is nothing better to get.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -13,16 +13,14 @@ use serde_json::{Value, json};
 
 use super::super::prelude::*;
 use super::name::Name;
-use super::{Call, NAME};
-use crate::auth::{AuthToken, Scope};
+use super::{Call, NAME, proxy};
+use crate::auth::{self, AuthToken, LISTING, Scope};
 use crate::core::secret::Secret;
 
 /// How long a token that only pulls is good.
 const PULL_LIFETIME: Duration = Duration::from_mins(15);
 /// How long a token that pushes is good: a push of many layers takes a while, and some clients get one token for all of it.
 const PUSH_LIFETIME: Duration = Duration::from_hours(1);
-/// Kind of the scopes, in tokens for the catalog, that say what it shows: such a token names no repository, and its user may pull from some.
-const LISTING: &str = "listing";
 /// Most scopes looked at in one token request.
 const MAX_SCOPES: usize = 100;
 
@@ -95,7 +93,8 @@ impl Call<'_> {
     /// Whether `viewer` may see this repository in a list.
     pub(super) async fn shows(&self, viewer: &Identity, name: &Name) -> Result<bool> {
         let resource = self.cx.resource("repository", name.as_str());
-        self.cx.auth.allows(viewer, &resource, Action::Pull, None).await
+        Ok(self.cx.auth.allows(viewer, &resource, Action::Pull, None).await?
+            && proxy::is_listed(self, name).await?)
     }
 
     /// The answer to a caller who may not; `scope` is what would be enough.
@@ -133,6 +132,14 @@ impl Call<'_> {
             let _ = write!(line, ",error=\"{reason}\"");
         }
         line
+    }
+
+    /// The answer to a login at the token endpoint that is no good. It takes `Basic`, whatever the rest of the registry takes.
+    fn refuse_login(&self, error: Error) -> Error {
+        let service = self.cx.auth.oci_service().replace(['"', '\\'], "");
+        error
+            .with_code("UNAUTHORIZED")
+            .with_header(header::WWW_AUTHENTICATE, &format!("Basic realm=\"{service}\""))
     }
 
     fn offers_tokens(&self) -> bool {
@@ -233,33 +240,15 @@ async fn issue(call: &Call<'_>, identity: &Identity, scopes: &[&str], offline: b
         return Err(Error::not_found("there are no bearer tokens here; use Basic").with_code("UNSUPPORTED"));
     }
     if matches!(identity, Identity::Rejected) {
-        return Err(Error::new(Kind::Unauthorized, "the user name, password or token is wrong")
-            .with_code("UNAUTHORIZED"));
+        let wrong = Error::new(Kind::Unauthorized, "the user name, password or token is wrong");
+        return Err(call.refuse_login(wrong));
     }
-    let mut unified = Vec::new();
-    let mut granted = Vec::new();
-    let mut lifetime = PULL_LIFETIME;
+    let mut grants = Vec::new();
     for ((kind, name), wanted) in parse_scopes(scopes) {
-        let mut actions = Vec::new();
-        for action in wanted {
-            let resource = call.cx.resource(kind, name.as_str());
-            if call.cx.auth.allows(identity, &resource, action, None).await? {
-                unified.push(format!("{resource}:{}", action.as_str()));
-                actions.push(action.as_str());
-                if !action.is_read() {
-                    lifetime = PUSH_LIFETIME;
-                }
-            }
-        }
-        if kind == "registry" && !actions.is_empty() {
-            let listed = call.cx.auth.readable(identity, NAME, "repository");
-            unified.extend(listed.into_iter().map(|name| format!("{NAME}:{LISTING}:{name}:pull")));
-        }
-        if !actions.is_empty() {
-            granted.push(format!("{kind}:{name}:{}", actions.join(",")));
-        }
+        grants.extend(grant(call, identity, kind, &name, wanted).await?);
     }
-    let (token, lifetime) = call.cx.auth.sign_oci_for(identity, &unified, lifetime).await?;
+    let (token, lifetime) = sign(call, identity, &mut grants).await?;
+    let granted: Vec<_> = grants.into_iter().filter_map(|grant| grant.shown).collect();
     let mut answer = json!({
         "token": token.expose(),
         "access_token": token.expose(),
@@ -277,12 +266,69 @@ async fn issue(call: &Call<'_>, identity: &Identity, scopes: &[&str], offline: b
     Ok(Response::json(StatusCode::OK, &answer).static_header(header::CACHE_CONTROL, "no-store"))
 }
 
-type Wanted = BTreeMap<(&'static str, String), Vec<Action>>;
+/// What is granted of one scope.
+struct Grant {
+    /// As the client asked for it; not for what it did not ask for.
+    shown: Option<String>,
+    unified: Vec<String>,
+    writes: bool,
+}
 
-/// Repeated and space-joined scopes, duplicates merged. The type stands before the first colon, actions behind the last.
+/// What the caller may do of what was asked for.
+async fn grant(
+    call: &Call<'_>,
+    identity: &Identity,
+    kind: &'static str,
+    name: &str,
+    wanted: Vec<Action>,
+) -> Result<Vec<Grant>> {
+    let resource = call.cx.resource(kind, name);
+    let mut actions = Vec::new();
+    for action in wanted {
+        if call.cx.auth.allows(identity, &resource, action, None).await? {
+            actions.push(action);
+        }
+    }
+    if actions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let words: Vec<_> = actions.iter().map(|action| action.as_str()).collect();
+    let mut grants = vec![Grant {
+        shown: Some(format!("{kind}:{name}:{}", words.join(","))),
+        unified: words.iter().map(|word| format!("{resource}:{word}")).collect(),
+        writes: actions.iter().any(|action| !action.is_read()),
+    }];
+    if kind == "registry" {
+        let listed = call.cx.auth.readable(identity, NAME, "repository").into_iter();
+        let listed = listed.map(|name| format!("{NAME}:{LISTING}:{name}:pull"));
+        grants.extend(listed.map(|scope| Grant { shown: None, unified: vec![scope], writes: false }));
+    }
+    Ok(grants)
+}
+
+/// A token for as many of the grants as it can carry, and how long it lives. Clients ask first for what they are about: the last are left out.
+async fn sign(call: &Call<'_>, identity: &Identity, grants: &mut Vec<Grant>) -> Result<(Secret, Duration)> {
+    loop {
+        let unified: Vec<String> = grants.iter().flat_map(|grant| &grant.unified).cloned().collect();
+        let lifetime = if grants.iter().any(|grant| grant.writes) { PUSH_LIFETIME } else { PULL_LIFETIME };
+        let signed = call.cx.auth.sign_oci_for(identity, &unified, lifetime).await;
+        let (token, lifetime) = signed.map_err(|error| match error.kind() {
+            Kind::Unauthorized => call.refuse_login(error),
+            _ => error,
+        })?;
+        if !auth::is_too_long(&token) || grants.is_empty() {
+            return Ok((token, lifetime));
+        }
+        grants.truncate(grants.len() - grants.len().div_ceil(8));
+    }
+}
+
+type Wanted = Vec<((&'static str, String), Vec<Action>)>;
+
+/// Repeated and space-joined scopes in their order, duplicates merged. The type stands before the first colon, actions behind the last.
 /// What is no valid name asks for nothing, so that no pattern gets into a token.
 pub(super) fn parse_scopes(scopes: &[&str]) -> Wanted {
-    let mut wanted: BTreeMap<(&'static str, String), BTreeSet<&str>> = BTreeMap::new();
+    let mut wanted: Vec<((&'static str, String), BTreeSet<&str>)> = Vec::new();
     for scope in scopes.iter().flat_map(|scopes| scopes.split(' ')).take(MAX_SCOPES) {
         let Some((kind, rest)) = scope.split_once(':') else { continue };
         let Some((name, actions)) = rest.rsplit_once(':') else { continue };
@@ -291,7 +337,11 @@ pub(super) fn parse_scopes(scopes: &[&str]) -> Wanted {
             Some("registry") if name == "catalog" => "registry",
             _ => continue,
         };
-        wanted.entry((kind, name.to_owned())).or_default().extend(actions.split(','));
+        let id = (kind, name.to_owned());
+        match wanted.iter_mut().find(|(known, _)| *known == id) {
+            Some((_, texts)) => texts.extend(actions.split(',')),
+            None => wanted.push((id, actions.split(',').collect())),
+        }
     }
     wanted.into_iter().map(|((kind, name), texts)| ((kind, name), actions(kind, &texts))).collect()
 }
@@ -328,10 +378,10 @@ mod tests {
         assert_eq!(
             text,
             [
+                "repository:k/one:pull,push",
+                "repository:p:pull",
                 "registry:catalog:*",
                 "repository:all:pull,push,delete",
-                "repository:k/one:pull,push",
-                "repository:p:pull"
             ]
         );
     }

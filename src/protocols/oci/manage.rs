@@ -3,6 +3,7 @@
 use tokio::time::Instant;
 
 use super::super::prelude::*;
+use super::immutable::is_immutable;
 use super::manifests::{self, Stored};
 use super::model::Manifest;
 use super::name::{self, Name, Reference};
@@ -12,7 +13,7 @@ use super::{Call, error, inventory, keys};
 /// `DELETE /v2/<name>/manifests/<reference>`: a tag alone, or a manifest with every tag that points at it.
 pub(super) async fn delete_manifest(call: &Call<'_>, name: &Name, reference: &str) -> Result<Response> {
     call.authorize(name, Action::Delete).await?;
-    switched_on(call)?;
+    switched_on(call, "GET, HEAD, PUT")?;
     match Reference::parse(reference) {
         Ok(Reference::Tag(tag)) => delete_tag(call, name, &tag).await?,
         Ok(Reference::Digest(digest)) => delete_by_digest(call, name, &digest).await?,
@@ -23,13 +24,9 @@ pub(super) async fn delete_manifest(call: &Call<'_>, name: &Name, reference: &st
     Ok(Response::new(StatusCode::ACCEPTED))
 }
 
-/// Whether clients may delete at all (`features.delete`).
-fn switched_on(call: &Call<'_>) -> Result<()> {
-    if call.oci.config.feature("delete", true) {
-        Ok(())
-    } else {
-        Err(error::method_not_allowed("GET, HEAD, PUT"))
-    }
+/// Whether clients may delete at all (`features.delete`); `others` are the methods that there are besides.
+fn switched_on(call: &Call<'_>, others: &'static str) -> Result<()> {
+    if call.oci.config.feature("delete", true) { Ok(()) } else { Err(error::method_not_allowed(others)) }
 }
 
 async fn delete_tag(call: &Call<'_>, name: &Name, tag: &str) -> Result<()> {
@@ -37,8 +34,11 @@ async fn delete_tag(call: &Call<'_>, name: &Name, tag: &str) -> Result<()> {
     let Some(digest) = tags.and_then(|tags| tags.document.get(tag).cloned()) else {
         return Err(error::manifest_unknown(&tag));
     };
+    if is_immutable(&call.oci.options.immutable_tags, name, tag) {
+        return Err(error::kept(tag));
+    }
     let gone = tag.to_owned();
-    change_tags(call, name, tag, &digest, move |list| list.remove(&gone)).await
+    change_tags(call, name, tag, &digest, move |list| Ok(list.remove(&gone))).await
 }
 
 /// Takes those of the tags away that still name what they are said to; answers which.
@@ -65,10 +65,10 @@ async fn change_tags(
     name: &Name,
     reference: &str,
     digest: &Digest,
-    remove: impl Fn(&mut TagList) -> bool + Send + Sync + 'static,
+    remove: impl Fn(&mut TagList) -> Result<bool> + Send + Sync + 'static,
 ) -> Result<()> {
     let change =
-        move |list: &mut TagList| Ok(if remove(list) { Edit::Changed(()) } else { Edit::Unchanged(()) });
+        move |list: &mut TagList| Ok(if remove(list)? { Edit::Changed(()) } else { Edit::Unchanged(()) });
     let info = manifests::info(name, reference, digest);
     call.cx.objects.update::<TagList, _, _>(&keys::tags(name)?, &info, change).await
 }
@@ -81,7 +81,7 @@ async fn delete_by_digest(call: &Call<'_>, name: &Name, digest: &Digest) -> Resu
     if let Some(by) = call.referenced_by(name, digest).await? {
         return Err(error::still_referenced("the manifest", &by));
     }
-    remove(call, name, digest, &stored).await
+    remove(call, name, digest, &stored, true).await
 }
 
 /// Removes a manifest that nothing needs, if it is there: what names it first, then the thing.
@@ -89,7 +89,7 @@ pub(super) async fn remove_manifest(call: &Call<'_>, name: &Name, digest: &Diges
     call.oci.known.manifests.invalidate(&(name.clone(), digest.clone()));
     match call.manifest(name, digest, false).await? {
         Some(stored) => {
-            remove(call, name, digest, &stored).await?;
+            remove(call, name, digest, &stored, false).await?;
             inventory::record(call.cx, name, "delete", &[digest.to_string()]).await;
             Ok(())
         }
@@ -97,7 +97,8 @@ pub(super) async fn remove_manifest(call: &Call<'_>, name: &Name, digest: &Diges
     }
 }
 
-async fn remove(call: &Call<'_>, name: &Name, digest: &Digest, stored: &Stored) -> Result<()> {
+/// `keeps`: unless a tag names it that must not go.
+async fn remove(call: &Call<'_>, name: &Name, digest: &Digest, stored: &Stored, keeps: bool) -> Result<()> {
     let info = manifests::info(name, &digest.to_string(), digest).content_type(stored.media_type.as_ref());
     let key = keys::manifest(name, digest)?;
     let manifest = Manifest::parse_stored(&stored.bytes);
@@ -107,9 +108,17 @@ async fn remove(call: &Call<'_>, name: &Name, digest: &Digest, stored: &Stored) 
     for key in [Some(&key), referrer.as_ref()].into_iter().flatten() {
         call.cx.objects.ask_delete(key, &info).await?;
     }
-    let gone = digest.clone();
     if call.cx.objects.document_revalidated::<TagList>(&keys::tags(name)?).await?.is_some() {
-        change_tags(call, name, &digest.to_string(), digest, move |list| list.remove_digest(&gone)).await?;
+        let (oci, of, gone) = (Arc::clone(call.oci), name.clone(), digest.clone());
+        let untag = move |list: &mut TagList| {
+            let fixed = |tag: &&str| {
+                list.get(tag) == Some(&gone) && is_immutable(&oci.options.immutable_tags, &of, tag)
+            };
+            // Here and not before: somebody may be setting it at this moment.
+            let kept = list.names().find(fixed).filter(|_| keeps).map(error::kept);
+            kept.map_or_else(|| Ok(list.remove_digest(&gone)), Err)
+        };
+        change_tags(call, name, &digest.to_string(), digest, untag).await?;
     }
     if let Some(referrer) = referrer {
         call.cx.objects.delete_asked(&referrer, &info).await?;
@@ -135,7 +144,7 @@ async fn remove(call: &Call<'_>, name: &Name, digest: &Digest, stored: &Stored) 
 /// `DELETE /v2/<name>/blobs/<digest>`: hides the blob from this repository, unless a manifest here needs it. Others keep it.
 pub(super) async fn delete_blob(call: &Call<'_>, name: &Name, digest: &str) -> Result<Response> {
     call.authorize(name, Action::Delete).await?;
-    switched_on(call)?;
+    switched_on(call, "GET, HEAD")?;
     let digest = name::digest(digest)?;
     let known = Instant::now();
     let Some(link) = call.linked(name, &digest).await? else { return Err(error::blob_unknown(&digest)) };

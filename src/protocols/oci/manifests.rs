@@ -165,7 +165,8 @@ impl Call<'_> {
         Ok((page.objects.iter().filter_map(|one| keys::manifest_of(&prefix, &one.key)).collect(), page.next))
     }
 
-    /// A manifest of this repository, other than itself, that references `digest`: as a blob or as the child of an index.
+    /// A manifest of this repository, other than itself, that references `digest`: as a blob or as the child of an index. Costs a listing, and a read of
+    /// those manifests of which this process does not know what they name.
     pub(super) async fn referenced_by(&self, name: &Name, digest: &Digest) -> Result<Option<Digest>> {
         let mut after = None;
         loop {
@@ -187,10 +188,23 @@ impl Call<'_> {
 
     /// `one` itself, if it references `digest`.
     async fn references(&self, name: &Name, one: Digest, digest: &Digest) -> Result<Option<Digest>> {
-        let stored = self.manifest(name, &one, true).await?;
-        let hit = one != *digest && stored.is_some_and(|stored| stored.references(digest));
-        Ok(hit.then_some(one))
+        if one == *digest {
+            return Ok(None);
+        }
+        let known = &self.oci.known.named;
+        // Most name something else, which the beginnings of the digests tell.
+        if known.get(&one).is_some_and(|named| !named.contains(&beginning(digest))) {
+            return Ok(None);
+        }
+        let Some(stored) = self.manifest(name, &one, true).await? else { return Ok(None) };
+        known.insert(one.clone(), stored.references.iter().map(beginning).collect());
+        Ok(stored.references(digest).then_some(one))
     }
+}
+
+/// The first 64 bits of a digest.
+fn beginning(digest: &Digest) -> u64 {
+    digest.hex().get(..16).and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or_default()
 }
 
 /// The bytes of a stored manifest, and whether it came with everything it names; past what this process knows.

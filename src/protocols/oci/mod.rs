@@ -90,6 +90,11 @@ pub fn build(settings: Settings) -> Result<Box<dyn Protocol>> {
     })))
 }
 
+/// `Warning` of this registry: the specification takes no other code and no other agent, and clients show no other.
+fn warning(text: &str) -> String {
+    format!("299 - \"{text}\"")
+}
+
 /// Upload sessions that nobody has touched for so long are removed.
 const SESSION_AGE: Duration = Duration::from_hours(24);
 
@@ -157,6 +162,10 @@ impl Protocol for Arc<Oci> {
 
     fn render_error(&self, error: &Error) -> Response {
         error::render(error)
+    }
+
+    fn bad_path(&self, error: Error) -> Error {
+        error.with_code("NAME_INVALID")
     }
 
     async fn names(&self, cx: &Cx, after: Option<String>) -> Result<(Vec<String>, Option<String>)> {

@@ -1,7 +1,7 @@
 //! Pushing a manifest: checked, what it references found in the repository, stored byte for byte, listed, tagged. In this order, so that
 //! a crash leaves an untagged manifest, never a tag that names nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use serde_json::json;
@@ -80,7 +80,7 @@ pub(super) async fn put_manifest(
         response = response.header("oci-tag", tags.join(", "));
     }
     if let Some(warning) = warning(&pushed) {
-        response = response.header(header::WARNING, format!("299 - \"{warning}\""));
+        response = response.header(header::WARNING, super::warning(warning));
     }
     Ok(response)
 }
@@ -176,17 +176,25 @@ async fn check_references(call: &Call<'_>, name: &Name, manifest: &Manifest) -> 
             Error::denied("layers that are fetched from elsewhere are not taken here").with_code("DENIED")
         );
     }
-    let mut needed: BTreeMap<&Digest, &Descriptor> = BTreeMap::new();
-    // An index may be pushed before or without some of its children: partial mirrors do so.
-    let children = if call.oci.config.feature("sparseIndex", true) { &[][..] } else { &manifest.children };
-    for one in manifest.blobs.iter().filter(|one| !one.foreign).chain(children) {
-        if needed.insert(&one.digest, one).is_some_and(|other| other.size != one.size) {
+    let mut listed: BTreeMap<&Digest, &Descriptor> = BTreeMap::new();
+    for one in manifest.blobs.iter().filter(|one| !one.foreign).chain(&manifest.children) {
+        if listed.insert(&one.digest, one).is_some_and(|other| other.size != one.size) {
             return Err(error::manifest_invalid(format!("{} is listed with two sizes", one.digest)));
         }
     }
-    let checks: Vec<_> = needed.into_values().map(|one| present(call, name, one).boxed()).collect();
+    let children: BTreeSet<&Digest> = manifest.children.iter().map(|child| &child.digest).collect();
+    let checks: Vec<_> = listed
+        .into_values()
+        .map(|one| present(call, name, one, children.contains(&one.digest)).boxed())
+        .collect();
     let found: Vec<_> = stream::iter(checks).buffered(PARALLEL).try_collect().await?;
-    let missing: Vec<_> = found.iter().filter(|(_, size)| size.is_none()).map(|(one, _)| one).collect();
+    // An index may be pushed before or without some of its children: partial mirrors do so.
+    let sparse = call.oci.config.feature("sparseIndex", true);
+    let missing: Vec<_> = found
+        .iter()
+        .filter(|(one, size)| size.is_none() && !(sparse && children.contains(&one.digest)))
+        .map(|(one, _)| one)
+        .collect();
     if !missing.is_empty() && !call.oci.config.feature("sparseImages", false) {
         let detail: Vec<_> = missing.iter().map(|one| json!({ "digest": one.digest.to_string() })).collect();
         return Err(Error::invalid(
@@ -203,17 +211,18 @@ async fn check_references(call: &Call<'_>, name: &Name, manifest: &Manifest) -> 
     }
 }
 
-/// The size of what a descriptor names, if it is in the repository: a blob, or for a child of an index a manifest.
+/// The size of what a descriptor names, if it is in the repository: a blob, or for a child of an index a manifest. A builder's cache lists blobs as
+/// children too, and what is listed is relied on as what is needed.
 async fn present<'a>(
     call: &Call<'_>,
     name: &Name,
     one: &'a Descriptor,
+    child: bool,
 ) -> Result<(&'a Descriptor, Option<u64>)> {
-    if let Some(size) = call.relied_on(name, &one.digest).await? {
-        return Ok((one, Some(size)));
+    if child && let Some(stored) = call.manifest(name, &one.digest, false).await? {
+        return Ok((one, Some(stored.bytes.len() as u64)));
     }
-    let manifest = call.manifest(name, &one.digest, false).await?;
-    Ok((one, manifest.map(|stored| stored.bytes.len() as u64)))
+    Ok((one, call.relied_on(name, &one.digest).await?))
 }
 
 /// A child of an index that a rule took while the index was pushed has to be pushed again. Others may be absent, as always.

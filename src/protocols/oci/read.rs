@@ -1,10 +1,13 @@
 //! Manifests, tags and the catalog.
 
+use std::fmt::Write as _;
+
+use futures_util::{FutureExt, Stream, StreamExt, stream};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 
 use super::super::prelude::*;
-use super::links::PAGE;
+use super::links::{PAGE, PARALLEL};
 use super::manifests::{self, Stored};
 use super::name::{Name, Reference};
 use super::proxy::{self, Place};
@@ -14,6 +17,10 @@ use super::{Call, error, keys};
 const MAX_PAGE: usize = 10_000;
 /// Entries of a catalog page when the client names no number.
 const CATALOG_PAGE: usize = 100;
+/// Repositories that are looked at in vain for one page: each may cost a question to the application.
+const LOOKED_AT: usize = 1000;
+/// Names that are taken off the index at a time, at least.
+const BATCH: usize = 100;
 /// What stays as it is in a query.
 pub(super) const UNRESERVED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -117,36 +124,82 @@ pub(super) async fn list_repositories(call: &Call<'_>, request: &Request) -> Res
         return Err(call.refuse("registry:catalog:*"));
     }
     let page = Page::of(request, CATALOG_PAGE)?;
-    // One more than wanted tells whether there is a next page.
-    let mut names = visible(call, page.last.as_deref(), page.count.saturating_add(1)).await?;
-    let more = page.count > 0 && names.len() > page.count;
-    names.truncate(page.count);
-    let list: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
-    let response = Response::json(StatusCode::OK, &json!({ "repositories": list }));
-    Ok(page.link(call, response, "_catalog", &list, more))
+    let past = request.query.get("past").and_then(|text| text.parse().ok()).unwrap_or_default();
+    let at = Spot { behind: page.last.as_deref().map(Arc::from), past };
+    let (names, next) = visible(call, at, page.count).await?;
+    let response = Response::json(StatusCode::OK, &json!({ "repositories": names }));
+    let Some(Spot { behind, past }) = next else { return Ok(response) };
+    let mut query = format!("n={}", page.count);
+    if let Some(behind) = behind {
+        let _ = write!(query, "&last={}", utf8_percent_encode(&behind, UNRESERVED));
+    }
+    if past > 0 {
+        let _ = write!(query, "&past={past}");
+    }
+    Ok(next_page(call, response, &format!("_catalog?{query}")))
 }
 
-/// Repositories after `after` that the caller may pull from, at most `count`.
-pub(super) async fn visible(call: &Call<'_>, after: Option<&str>, count: usize) -> Result<Vec<Arc<str>>> {
-    let viewer = call.viewer();
-    let (mut found, mut after) = (Vec::new(), after.map(Arc::from));
+/// Where a look through the catalog goes on: behind a name, and past so many behind that. The names that were passed are hidden from who looks, so a link
+/// can't hold the last of them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Spot {
+    behind: Option<Arc<str>>,
+    past: usize,
+}
+
+/// Repositories that the caller may pull from, at most `count`, and where there may be more. Fewer than `count`, or none, do not mean that this is all:
+/// what is hidden from the caller is looked at within bounds.
+pub(super) async fn visible(
+    call: &Call<'_>,
+    mut at: Spot,
+    count: usize,
+) -> Result<(Vec<Arc<str>>, Option<Spot>)> {
+    let (viewer, mut found, mut hidden) = (call.viewer(), Vec::new(), 0);
+    if count == 0 {
+        return Ok((found, None));
+    }
     loop {
-        let names = call.cx.index.names(after.as_deref(), PAGE).await?;
-        for text in &names {
-            if let Some(name) = Name::parse(text)
-                && call.shows(&viewer, &name).await?
-            {
-                found.push(Arc::clone(text));
-                if found.len() == count {
-                    return Ok(found);
-                }
+        let wanted = at.past.saturating_add((count - found.len() + 1).clamp(BATCH, PAGE));
+        let names = call.cx.index.names(at.behind.as_deref(), wanted).await?;
+        let more = names.len() == wanted;
+        let mut list = shown(call, &viewer, names.into_iter().skip(at.past).collect());
+        while let Some(looked) = list.next().await {
+            let (name, shows) = looked?;
+            // One more than wanted tells that there is a next page.
+            if hidden == LOOKED_AT || (shows && found.len() == count) {
+                return Ok((found, Some(at)));
+            }
+            if shows {
+                at = Spot { behind: Some(Arc::clone(&name)), past: 0 };
+                found.push(name);
+            } else {
+                at.past += 1;
+                hidden += 1;
             }
         }
-        match names.last().filter(|_| names.len() == PAGE) {
-            Some(last) => after = Some(Arc::clone(last)),
-            None => return Ok(found),
+        if !more {
+            return Ok((found, None));
         }
     }
+}
+
+/// Whether `viewer` may see these repositories in a list, in their order and asked side by side.
+pub(super) fn shown<'a>(
+    call: &'a Call<'_>,
+    viewer: &'a Identity,
+    names: Vec<Arc<str>>,
+) -> impl Stream<Item = Result<(Arc<str>, bool)>> + Unpin + 'a {
+    let work = names.into_iter().map(move |text| {
+        async move {
+            let shows = match Name::parse(&text) {
+                Some(name) => call.shows(viewer, &name).await?,
+                None => false,
+            };
+            Ok((text, shows))
+        }
+        .boxed()
+    });
+    stream::iter(work).buffered(PARALLEL)
 }
 
 /// `GET /v2/_oci/ext/discover`.
@@ -212,14 +265,13 @@ impl Page {
     ) -> Response {
         let (list, more) = self.cut(names);
         let response = Response::json(StatusCode::OK, &json!({ "name": name.as_str(), "tags": list }));
-        self.link(call, response, &format!("{at}/tags/list"), &list, more)
-    }
-
-    /// Adds the link to the next page: an absolute path, since podman puts the host in front of whatever it finds.
-    fn link(&self, call: &Call<'_>, response: Response, path: &str, list: &[&str], more: bool) -> Response {
         let Some(end) = list.last().filter(|_| more) else { return response };
         let end = utf8_percent_encode(end, UNRESERVED);
-        let link = call.site.link(&format!("{path}?n={}&last={end}", self.count));
-        response.header(header::LINK, format!("<{link}>; rel=\"next\""))
+        next_page(call, response, &format!("{at}/tags/list?n={}&last={end}", self.count))
     }
+}
+
+/// Adds the link to the next page: an absolute path, since podman puts the host in front of whatever it finds.
+fn next_page(call: &Call<'_>, response: Response, rest: &str) -> Response {
+    response.header(header::LINK, format!("<{}>; rel=\"next\"", call.site.link(rest)))
 }

@@ -32,10 +32,9 @@ pub(super) async fn list_referrers(
         let (entries, next) = cut(entries);
         let mut response = respond(call, name, &subject, &filters, &entries, next);
         if lacking {
-            let text = "199 - \"the upstream gave no answer; this list may lack something\"";
-            response = response
-                .static_header(header::WARNING, text)
-                .static_header(header::CACHE_CONTROL, "no-store");
+            let text = super::warning("the upstream gave no answer; this list may lack something");
+            response =
+                response.header(header::WARNING, text).static_header(header::CACHE_CONTROL, "no-store");
         }
         return Ok(place.sign(call, response, None));
     }

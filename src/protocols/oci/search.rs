@@ -1,9 +1,9 @@
 //! `podman search host/words`: names of repositories, as Docker's first registry answered.
 
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 
 use super::super::prelude::*;
-use super::name::Name;
 use super::{Call, NAME, read};
 use crate::index::Wanted;
 
@@ -27,7 +27,7 @@ pub(super) async fn search(call: &Call<'_>, request: &Request) -> Result<Respons
     let words = query.split_whitespace().map(|word| word.trim_start_matches("library/").to_lowercase());
     let words: Vec<String> = words.filter(|word| !word.is_empty()).collect();
     let names = if words.is_empty() {
-        read::visible(call, None, count).await?
+        read::visible(call, read::Spot::default(), count).await?.0
     } else {
         find(call, words, count).await?
     };
@@ -44,10 +44,13 @@ async fn find(call: &Call<'_>, words: Vec<String>, count: usize) -> Result<Vec<A
     let mut names = Vec::new();
     for looked in (0..LOOKED_AT).step_by(BATCH) {
         let found = call.cx.index.search(&wanted, looked, BATCH).await?;
-        for name in found.hits.iter().filter_map(|hit| Name::parse(&hit.name)) {
-            if names.len() < count && call.shows(&viewer, &name).await? {
-                names.push(name.as_str().into());
-            }
+        let hits = found.hits.iter().map(|hit| hit.name.as_str().into()).collect();
+        let mut list = read::shown(call, &viewer, hits);
+        while names.len() < count
+            && let Some(looked) = list.next().await
+        {
+            let (name, shows) = looked?;
+            names.extend(shows.then_some(name));
         }
         if names.len() == count || looked + BATCH >= found.total {
             break;

@@ -21,10 +21,13 @@ impl Site {
     /// Takes the API root off the path.
     ///
     /// # Errors
-    /// 404 for `/v2` when that alias is switched off (`features.v2Alias`); `NAME_INVALID` for an encoded slash.
+    /// 404 for `/v2` when that alias is switched off (`features.v2Alias`); `NAME_INVALID` for an encoded slash, or two in a row.
     pub(super) fn of(oci: &Oci, cx: &Cx, path: &Segments) -> Result<(Self, Segments)> {
         if path.had_encoded_slash() {
             return Err(error::name_invalid("slashes in a repository name are not percent-encoded"));
+        }
+        if path.had_empty() {
+            return Err(error::name_invalid("a repository name has something between any two slashes"));
         }
         let base = oci.base.to_path();
         let by_alias = !base.is_empty() && cx.mount.prefix == cx.mount.origin.prefix;
@@ -42,7 +45,8 @@ impl Site {
             // The public URL's path stands for the base path, and clients go on with `/v2` there.
             Some((_, public)) if public.ends_with("/v2") => public.to_owned(),
             Some((_, public)) => format!("{public}/v2"),
-            None if stripped => format!("{}/v2", cx.mount.prefix),
+            // Through an alias there is no other root, and the alias may be another path than that.
+            None if by_alias || stripped => format!("{}/v2", cx.mount.prefix),
             None => cx.mount.prefix.clone(),
         };
         let origin = cx.mount.registry_url.as_deref().map(|url| split_url(url).0.to_owned()).or_else(|| {

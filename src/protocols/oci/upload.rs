@@ -65,7 +65,8 @@ async fn find_source(
 ) -> Result<Option<u64>> {
     match from {
         Some(from) if call.may_pull(from).await? => {
-            Ok(call.linked(from, wanted).await?.map(|link| link.size))
+            let Some(link) = call.linked(from, wanted).await? else { return Ok(None) };
+            Ok(proxy::lends(call, from, wanted).await.then_some(link.size))
         }
         None if !named => call.find_holder(wanted).await,
         _ => Ok(None),

@@ -9,9 +9,10 @@ use super::super::name::Name;
 use super::super::{Call, Oci};
 use super::blobs::Taken;
 use super::manifests::Fetched;
+use super::sharing::Whose;
 
-/// By repository and digest.
-type Board<T> = crate::core::flights::Flights<(Name, Digest), T>;
+/// By whose credentials, repository and digest: who may not have it must not get it for having come while another one is at it.
+type Board<T> = crate::core::flights::Flights<(Whose, Name, Digest), T>;
 
 /// Everything that this process is fetching.
 #[derive(Default)]
@@ -23,30 +24,31 @@ pub(in super::super) struct Flights {
     pub(super) seats: Seats,
 }
 
-/// Which repositories are having a blob fetched. The bytes are fetched once for all of them, so who comes second has to be known to its upstream
-/// as one that has the blob.
+/// Which repositories are having a blob fetched, and with which credentials. The bytes are fetched once for all of them, so who comes second has to
+/// be known to its upstream as one that has the blob.
 #[derive(Default)]
 pub(super) struct Seats(Arc<Mutex<Seated>>);
 
-/// By blob, how many of each repository's requests are at it.
-type Seated = HashMap<Digest, HashMap<Name, usize>>;
+/// By blob, how many of the requests for each repository from each upstream's folder are at it.
+type Seated = HashMap<Digest, HashMap<(Name, String), usize>>;
 
-/// That a repository is; until it is dropped.
+/// That one is; until it is dropped.
 pub(super) struct Seat {
     seats: Arc<Mutex<Seated>>,
-    name: Name,
+    who: (Name, String),
     digest: Digest,
-    /// Whether no other repository was.
+    /// Whether no other was.
     pub(super) alone: bool,
 }
 
 impl Seats {
-    pub(super) fn take(&self, name: &Name, digest: &Digest) -> Seat {
+    pub(super) fn take(&self, name: &Name, folder: &str, digest: &Digest) -> Seat {
         let mut seats = self.0.lock();
+        let who = (name.clone(), folder.to_owned());
         let of_blob = seats.entry(digest.clone()).or_default();
-        *of_blob.entry(name.clone()).or_default() += 1;
+        *of_blob.entry(who.clone()).or_default() += 1;
         let alone = of_blob.len() == 1;
-        Seat { seats: Arc::clone(&self.0), name: name.clone(), digest: digest.clone(), alone }
+        Seat { seats: Arc::clone(&self.0), who, digest: digest.clone(), alone }
     }
 }
 
@@ -54,10 +56,10 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut seats = self.seats.lock();
         let Some(of_blob) = seats.get_mut(&self.digest) else { return };
-        if let Some(count) = of_blob.get_mut(&self.name) {
+        if let Some(count) = of_blob.get_mut(&self.who) {
             *count -= 1;
             if *count == 0 {
-                of_blob.remove(&self.name);
+                of_blob.remove(&self.who);
             }
         }
         if of_blob.is_empty() {
@@ -92,15 +94,17 @@ mod tests {
     fn a_seat_is_given_back_however_many_had_it() {
         let (seats, digest) = (Seats::default(), Digest::sha256(b"x"));
         let (a, b) = (Name::parse("a").unwrap(), Name::parse("b").unwrap());
-        let first = seats.take(&a, &digest);
-        let again = seats.take(&a, &digest);
+        let first = seats.take(&a, "up", &digest);
+        let again = seats.take(&a, "up", &digest);
         assert!(first.alone && again.alone);
         drop(first);
-        let other = seats.take(&b, &digest);
+        let other = seats.take(&b, "up", &digest);
         assert!(!other.alone);
         drop(again);
-        assert!(!seats.take(&a, &digest).alone, "the other one is at it still");
+        assert!(!seats.take(&a, "up", &digest).alone, "the other one is at it still");
         drop(other);
-        assert!(seats.take(&a, &digest).alone && seats.0.lock().is_empty());
+        assert!(seats.take(&a, "up", &digest).alone && seats.0.lock().is_empty());
+        let (_ours, theirs) = (seats.take(&a, "up~1", &digest), seats.take(&a, "up~2", &digest));
+        assert!(!theirs.alone, "other credentials");
     }
 }

@@ -7,7 +7,7 @@ use super::super::super::prelude::*;
 use super::super::manifests::{self, Stored, off_thread};
 use super::super::model::{self, Manifest};
 use super::super::name::Reference;
-use super::super::{Call, error, keys, read};
+use super::super::{Call, error, keys, read, warning};
 use super::flights::Desk;
 use super::{MANIFESTS, Place, media_type_of, scope, tags, target, text_of};
 use crate::upstream::{Candidates, Request as Ask, Upstream, Verdict};
@@ -71,7 +71,10 @@ pub(in super::super) async fn get(
     let mut response = read::manifest_head(call, &place.name, digest, tag.is_some(), &stored.media_type);
     response.body = stored.bytes.clone().into();
     if tag.is_some_and(|copy| copy.verdict == Verdict::Stale) {
-        response = response.static_header(header::WARNING, "110 - \"response is stale\"");
+        response = response.header(
+            header::WARNING,
+            warning("the response is stale: the upstream has not said yet where the tag is now"),
+        );
     }
     let verdict = verdict.as_ref().map(|(id, verdict)| (&**id, *verdict));
     Ok(place.sign(call, response, verdict))
@@ -106,7 +109,7 @@ pub(super) async fn fetch(call: &Call<'_>, place: &Place, digest: &Digest) -> Re
     if call.is_absent(place, digest, true) {
         return Ok(None);
     }
-    let flight = call.oci.flights.manifests.join(&(place.name.clone(), digest.clone()), || {
+    let flight = call.oci.flights.manifests.join(&place.id(digest), || {
         let (desk, place, digest) = (Desk::of(call), place.clone(), digest.clone());
         async move { fetch_now(&desk.call(), &place, &digest).await }.boxed()
     });
@@ -188,11 +191,10 @@ async fn keep(
 }
 
 impl Call<'_> {
-    /// Whether all upstreams have said a moment ago that they do not have it.
+    /// Whether all upstreams have said a moment ago, to somebody with the same credentials, that they do not have it.
     pub(super) fn is_absent(&self, place: &Place, digest: &Digest, manifest: bool) -> bool {
-        let Some(said) = self.oci.known.absent.get(&(place.name.clone(), digest.clone(), manifest)) else {
-            return false;
-        };
+        let (whose, name, digest) = place.id(digest);
+        let Some(said) = self.oci.known.absent.get(&(whose, name, digest, manifest)) else { return false };
         let age = self.cx.clock.now().since(said);
         place.candidates.iter().flat_map(Candidates::iter).all(|upstream| age < upstream.negative_ttl())
     }
@@ -208,7 +210,8 @@ impl Call<'_> {
         if let Some(trouble) = trouble {
             return Err(trouble);
         }
-        self.oci.known.absent.insert((place.name.clone(), digest.clone(), manifest), self.cx.clock.now());
+        let (whose, name, digest) = place.id(digest);
+        self.oci.known.absent.insert((whose, name, digest, manifest), self.cx.clock.now());
         Ok(None)
     }
 }

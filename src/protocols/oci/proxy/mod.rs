@@ -17,6 +17,7 @@ mod blobs;
 mod flights;
 mod manifests;
 mod referrers;
+mod sharing;
 mod tags;
 mod upkeep;
 
@@ -24,6 +25,7 @@ pub(super) use blobs::get_missing as get_missing_blob;
 pub(super) use flights::Flights;
 pub(super) use manifests::get as get_manifest;
 pub(super) use referrers::list as list_referrers;
+pub(super) use sharing::{Whose, is_listed, lends, lends_to_all};
 pub(super) use tags::list as list_tags;
 pub(super) use upkeep::{purge, warm};
 
@@ -171,6 +173,11 @@ impl Place {
             }
         }
         trouble.map_or(Ok(false), Err)
+    }
+
+    /// What is asked of upstreams about something in this repository.
+    fn id(&self, digest: &Digest) -> (Whose, Name, Digest) {
+        (Whose::of(self), self.name.clone(), digest.clone())
     }
 
     /// Whether somebody elsewhere may have what is not here.

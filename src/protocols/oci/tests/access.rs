@@ -114,7 +114,11 @@ async fn a_token_grants_what_was_asked_for_and_is_allowed_and_no_more() {
     let nobody = answer["token"].as_str().unwrap();
     assert_eq!(registry.send(get("/v2/k/one/tags/list").token(nobody)).await.status, 404);
     assert_eq!(registry.send(get("/v2/secret/app/tags/list").token(nobody)).await.status, 401);
-    assert_eq!(registry.send(ask(&[]).basic("ann", "wrong")).await.status, 401);
+    let wrong = registry.send(ask(&[]).basic("ann", "wrong")).await;
+    assert_eq!(
+        (wrong.status, wrong.header("www-authenticate")),
+        (401, Some("Basic realm=\"smartregistry\""))
+    );
     assert_eq!(registry.send(ask(&["repository:a:pull"]).basic("", "")).await.status, 200);
     registry.clock.advance(std::time::Duration::from_hours(3));
     let late = registry.send(post("/v2/k/one/blobs/uploads/").token(&bearer)).await;
@@ -272,4 +276,42 @@ async fn hooks_can_refuse_and_nothing_stays() {
         assert!(answer.text().contains("the quota is used up"));
     }
     assert_eq!(registry.keys(false).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_token_is_never_longer_than_what_is_taken() {
+    let registry = private().await;
+    let names = |count: usize, length: usize| -> Vec<String> {
+        (0..count).rev().map(|number| format!("k/{number:03}{}", "x".repeat(length))).collect()
+    };
+    let scope_of = |name: &String| format!("repository:{name}:pull,push");
+    // As many as a build with many cross-repository mounts asks for.
+    let many = names(60, 50);
+    let scopes: Vec<String> = many.iter().map(scope_of).collect();
+    let scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
+    let answer = registry.send(ask(&scopes).basic("ann", "right")).await.json();
+    assert_eq!(answer["scope"], scopes.join(" "));
+    let bearer = answer["token"].as_str().unwrap().to_owned();
+    for name in [&many[0], &many[59]] {
+        let begun = registry.send(post(&format!("/v2/{name}/blobs/uploads/")).token(&bearer)).await;
+        assert_eq!(begun.status, 202, "{}", bearer.len());
+    }
+    // More than fit: the first of them, and the token is good for those.
+    let long = names(100, 200);
+    let scopes: Vec<String> = long.iter().map(scope_of).collect();
+    let scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
+    let answer = registry.send(ask(&scopes).basic("ann", "right")).await.json();
+    let granted: Vec<&str> = answer["scope"].as_str().unwrap().split(' ').collect();
+    assert!(granted.len() > 20 && scopes.starts_with(&granted), "{}", granted.len());
+    let bearer = answer["token"].as_str().unwrap();
+    assert!(bearer.len() <= 12 << 10);
+    let start = async |name: &String| {
+        registry.send(post(&format!("/v2/{name}/blobs/uploads/")).token(bearer)).await.status
+    };
+    assert_eq!((start(&long[0]).await, start(&long[granted.len() - 1]).await), (202, 202));
+    assert_eq!(start(&long[granted.len()]).await, 401);
+    // Nor by hand.
+    let scopes: Vec<String> = long.iter().map(|name| format!("oci:repository:{name}:push")).collect();
+    let refused = registry.registry.auth().sign_oci("ann", &scopes, std::time::Duration::from_mins(1));
+    assert!(refused.unwrap_err().message().starts_with("100 scopes make a token of "));
 }

@@ -72,6 +72,35 @@ async fn a_push_costs_what_it_must() {
     assert!(spent <= 6, "two links, manifest, tags, manifest still there, entry in the index: {spent}");
 }
 
+#[tokio::test]
+async fn a_deletion_reads_only_what_this_process_has_not_read() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Clock::real()));
+    let registry = TestRegistry::with(json!({}), Some(Arc::clone(&store)), None).await;
+    let digests: Vec<String> = {
+        let mut list = Vec::new();
+        for number in 0..60_u8 {
+            list.push(push_image(&registry, "a", &format!("t{number}"), &[number]).await);
+        }
+        list
+    };
+    push_blob(&registry, "a", b"free").await;
+    push_blob(&registry, "a", b"free too").await;
+    // Another process, which keeps no manifest in memory.
+    let config = json!({ "limits": { "cache": 0 } });
+    let other = TestRegistry::with(config, Some(store), None).await;
+    let free = |blob: &[u8]| delete(&format!("/v2/a/blobs/{}", sha256(blob)));
+    let first = cost(&other, vec![free(b"free")]).await;
+    assert!((60..80).contains(&first), "every manifest once, though it looks twice: {first}");
+    let second = cost(&other, vec![free(b"free too")]).await;
+    assert!(second <= 10, "{second}");
+    let gone = cost(&other, vec![delete(&format!("/v2/a/manifests/{}", digests[7]))]).await;
+    assert!(gone <= 16, "{gone}");
+    // What still counts is found among what is remembered.
+    let needed = other.send(free(&[8])).await;
+    assert_eq!((needed.status, code(&needed).as_str()), (405, "DENIED"));
+    assert_eq!(other.send(free(&[7])).await.status, 202, "the manifest that named it is gone");
+}
+
 async fn cost_of_missing(registry: &TestRegistry) -> u64 {
     let before = registry.store.requests();
     let answer = registry.send(head(&format!("/v2/a/blobs/{}", sha256(b"missing")))).await;

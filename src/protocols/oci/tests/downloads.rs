@@ -59,6 +59,8 @@ async fn single_ranges() {
         let answer = registry.send(get(&path).header("range", &format!("bytes={range}"))).await;
         assert_eq!((answer.status, answer.header("content-range")), (416, Some("bytes */2048")), "{range}");
     }
+    let shouted = registry.send(get(&path).header("range", "Bytes=0-1")).await;
+    assert_eq!((shouted.status, shouted.bytes().len()), (206, 2), "units are written in any case");
     let other = get(&path).header("range", "bytes=0-1").header("if-range", "\"other\"");
     assert_eq!(registry.send(other).await.status, 200);
 }

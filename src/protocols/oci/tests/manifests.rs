@@ -120,6 +120,42 @@ async fn what_a_manifest_references_must_be_in_its_own_repository() {
 }
 
 #[tokio::test]
+async fn what_an_index_lists_and_is_here_has_the_size_that_it_says() {
+    let registry = TestRegistry::new().await;
+    push_image(&registry, "a", "v", b"layer").await;
+    let child = image(b"{}", b"layer").to_string();
+    let index = |children: &[Value]| json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": children });
+    let wrong = |mut one: Value| {
+        one["size"] = json!(1);
+        one
+    };
+    let (manifest, blob) = (descriptor(IMAGE, child.as_bytes()), descriptor("application/x-layer", b"layer"));
+    let absent = descriptor(IMAGE, b"absent");
+    for bad in [&manifest, &blob] {
+        let answer =
+            registry.send(put_manifest("a", "i", &index(&[absent.clone(), wrong(bad.clone())]))).await;
+        assert_eq!((answer.status, code(&answer).as_str()), (400, "MANIFEST_INVALID"), "{bad}");
+        let answer = registry.send(put_manifest("a", "i", &index(&[bad.clone(), wrong(bad.clone())]))).await;
+        assert_eq!(code(&answer), "MANIFEST_INVALID", "one of the two is wrong");
+    }
+    let answer = registry.send(put_manifest("a", "i", &index(&[manifest, blob, wrong(absent)]))).await;
+    assert_eq!((answer.status, answer.header("warning")), (201, None));
+}
+
+#[tokio::test]
+async fn a_blob_that_an_index_lists_is_relied_on_from_then() {
+    let registry = TestRegistry::new().await;
+    let digest = push_blob(&registry, "a", b"cache").await;
+    let link = Key::new(format!("_sr/oci/links/sha256/{}/a/_", &digest[7..])).unwrap();
+    let written = async || registry.store.head(&link).await.unwrap().modified;
+    let before = written().await;
+    registry.clock.advance(std::time::Duration::from_hours(24 * 30));
+    let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [descriptor("application/x-layer", b"cache")] });
+    assert_eq!(registry.send(put_manifest("a", "i", &index)).await.status, 201);
+    assert!(written().await > before, "a collection that runs now leaves it alone");
+}
+
+#[tokio::test]
 async fn a_push_by_digest_can_set_many_tags_at_once() {
     let registry = TestRegistry::new().await;
     push_image(&registry, "a", "v", b"layer").await;
@@ -186,8 +222,11 @@ async fn a_deleted_tag_leaves_the_manifest_and_a_deleted_manifest_no_tag() {
     let oci = json!({ "enabled": true, "basePath": "/oci", "features": { "delete": false } });
     let kept = TestRegistry::with(json!({ "oci": oci }), None, None).await;
     push_image(&kept, "a", "v", b"layer").await;
-    let off = kept.send(delete("/v2/a/manifests/v")).await;
-    assert_eq!((off.status, code(&off).as_str()), (405, "UNSUPPORTED"));
+    let blob = format!("/v2/a/blobs/{}", sha256(b"layer"));
+    for (path, allow) in [("/v2/a/manifests/v", "GET, HEAD, PUT"), (blob.as_str(), "GET, HEAD")] {
+        let off = kept.send(delete(path)).await;
+        assert_eq!((off.status, code(&off).as_str(), off.header("allow")), (405, "UNSUPPORTED", Some(allow)));
+    }
 }
 
 #[tokio::test]

@@ -80,6 +80,26 @@ async fn the_realm_is_where_the_client_is() {
 }
 
 #[tokio::test]
+async fn the_realm_answers_wherever_it_was_told() {
+    for base in ["/oci", "/v2", "/", "/x/v2"] {
+        let mut config = at(&json!({ "basePath": base }));
+        config["auth"] = json!({
+            "jwtSecret": "test", "visibility": [{ "pattern": "oci:repository:secret/*", "visibility": "private" }],
+        });
+        let registry = TestRegistry::with_users(config, &["ann"]).await;
+        for path in ["/v1/search?q=a", "/v2/", "/v2/secret/a/tags/list"] {
+            let answer = registry.send(get(path).anonymous()).await;
+            assert_eq!(answer.status, 401, "{base} {path}");
+            let realm = answer.header("www-authenticate").unwrap().split('"').nth(1).unwrap();
+            let at = realm.strip_prefix("http://registry.example.com").unwrap();
+            let token = registry.send(get(at).basic("ann", "right")).await;
+            assert_eq!(token.status, 200, "{base} {path}: {realm}");
+            assert!(token.json()["token"].is_string());
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_name_may_look_like_a_route() {
     let registry = TestRegistry::new().await;
     for name in ["tags/list", "a/blobs/uploads", "a/manifests", "manifests", "referrers/x", "blobs"] {
@@ -122,6 +142,34 @@ async fn bad_paths_are_refused() {
         let answer = registry.send(get(path)).await;
         assert_eq!(answer.status, status, "{path}: {}", answer.text());
         assert!(answer.header("content-type").unwrap().starts_with("application/json"));
+        assert!(!code(&answer).is_empty(), "{path}: {}", answer.text());
+        assert_eq!(answer.header("docker-distribution-api-version"), Some("registry/2.0"), "{path}");
+    }
+    // What no protocol could have read is refused in the words of the one that was meant.
+    let endless = format!("/v2/{}/tags/list", "a/".repeat(2100));
+    for path in [
+        "/v2/a%5Cb/tags/list",
+        "/v2/a%00b/tags/list",
+        "/v2/a/../b/tags/list",
+        "/oci/v2/%ff/tags/list",
+        "/v2/a//b/tags/list",
+        "/oci//a/tags/list",
+        endless.as_str(),
+    ] {
+        let answer = registry.send(get(path)).await;
+        assert_eq!((answer.status, code(&answer).as_str()), (400, "NAME_INVALID"), "{path:.40}");
+        assert_eq!(answer.header("docker-distribution-api-version"), Some("registry/2.0"), "{path:.40}");
+    }
+    let npm = registry.send(get("/npm/a%5Cb")).await;
+    assert_eq!(
+        (npm.status, npm.json()["errors"].is_null(), npm.json()["error"].is_string()),
+        (400, true, true)
+    );
+    let nobody = registry.send(get("/a%5Cb")).await;
+    assert_eq!((nobody.status, nobody.json()["error"].as_str()), (400, Some("BAD_REQUEST")));
+    // A slash too many at either end is nobody's name.
+    for path in ["//v2/", "/v2//", "/v2/a/tags/list//"] {
+        assert_ne!(registry.send(get(path)).await.status, 400, "{path}");
     }
     let long = format!("/v2/{}/tags/list", "a".repeat(256));
     assert_eq!(code(&registry.send(get(&long)).await), "NAME_INVALID");

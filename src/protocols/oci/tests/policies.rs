@@ -46,9 +46,18 @@ async fn an_immutable_tag_keeps_what_it_names() {
             201
         );
     }
-    // Whoever may delete still may, and then it is a new tag.
-    assert_eq!(registry.send(delete("/v2/team/app/manifests/v1")).await.status, 202);
-    assert_eq!(registry.send(put_manifest("team/app", "v1", &two)).await.status, 201);
+    // Deleting and pushing would move it, too.
+    for gone in ["v1", &first] {
+        let kept = registry.send(delete(&format!("/v2/team/app/manifests/{gone}"))).await;
+        assert_eq!((kept.status, code(&kept).as_str()), (403, "DENIED"), "{gone}");
+        assert!(kept.text().contains("the tag v1 is immutable and can't be deleted"), "{}", kept.text());
+    }
+    let still = registry.send(get("/v2/team/app/manifests/v1")).await;
+    assert_eq!((still.status, still.header("docker-content-digest")), (200, Some(first.as_str())));
+    for gone in ["latest", &digest] {
+        assert_eq!(registry.send(put_manifest("team/app", "latest", &two)).await.status, 201);
+        assert_eq!(registry.send(delete(&format!("/v2/team/app/manifests/{gone}"))).await.status, 202);
+    }
     push_image(&registry, "other", "v1", b"one").await;
     push_image(&registry, "other", "v1", b"two").await;
 }
