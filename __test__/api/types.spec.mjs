@@ -29,9 +29,9 @@ for (const [name, start] of Object.entries(compilers)) {
         const flags = { noEmit: true, target: 'es2022', types: 'node', ...modules, lib: `es2022${dom ? ',dom,dom.iterable' : ''}` };
         const where = `${resolution}, ${dom ? 'with' : 'without'} the DOM library`;
         // A bundler knows nothing of CommonJS modules that TypeScript would have to tell apart.
-        const strict = ['strict.mts', ...(resolution === 'bundler' ? [] : ['commonjs.cts', 'both.mts'])];
+        const strict = ['strict.mts', 'reads.mts', 'others.d.ts', ...(resolution === 'bundler' ? [] : ['commonjs.cts', 'both.mts'])];
         it(`compiles strict programs: ${where}`, async () => assert.equal(await compile(strict, { ...flags, strict: true }), ''));
-        it(`compiles the snippets of the replaced package: ${where}`, async () => assert.equal(await compile([...snippets, 'others.d.ts'], { ...flags, strict: false }), ''));
+        it(`compiles the snippets of the replaced package: ${where}`, async () => assert.equal(await compile([...snippets, 'reads.mts', 'others.d.ts'], { ...flags, strict: false }), ''));
       }
     }
 
