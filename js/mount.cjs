@@ -24,19 +24,21 @@ function mountOf({ url, baseUrl, originalUrl }) {
  * `/npm/npm` is a package, whatever `/npm` alone would be. Any other one is a place for the whole registry, unless only the two together make a path of its own,
  * as `/v2` does.
  *
- * @param {any} req
- * @param {string[]} bases of `basePaths()`
- * @param {(path: string) => boolean} matches whether a protocol answers there
- * @returns {{ url: string, prefix: string }}
+ * @param {any} native the binding's registry
+ * @returns {(req: any) => { url: string, prefix: string }}
  */
-function placeOf(req, bases, matches) {
-  const { url } = req;
-  const mount = mountOf(req);
-  if (mount === '') return { url, prefix: '' };
-  const base = bases.find((path) => mount.endsWith(path));
-  if (base !== undefined) return { url: base + url, prefix: mount.slice(0, -base.length) };
-  if (!matches(url) && matches(mount + url)) return { url: mount + url, prefix: '' };
-  return { url, prefix: mount };
+function places(native) {
+  let bases;
+  return (req) => {
+    const { url } = req;
+    const mount = mountOf(req);
+    if (mount === '') return { url, prefix: '' };
+    bases ??= basePaths(native.protocols());
+    const base = bases.find((path) => mount.endsWith(path));
+    if (base !== undefined) return { url: base + url, prefix: mount.slice(0, -base.length) };
+    if (!native.matches(url) && native.matches(mount + url)) return { url: mount + url, prefix: '' };
+    return { url, prefix: mount };
+  };
 }
 
-module.exports = { basePaths, placeOf };
+module.exports = { places };

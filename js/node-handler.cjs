@@ -3,7 +3,7 @@
 
 const { find, headersList } = require('./headers.cjs');
 const { nativeBody } = require('./body.cjs');
-const { basePaths, placeOf } = require('./mount.cjs');
+const { places } = require('./mount.cjs');
 const { own, RegistryError } = require('./errors.cjs');
 
 /** How long a client that sends on after its answer is listened to, and how many bytes of it, before the connection is cut. */
@@ -119,8 +119,7 @@ function answer(req, res, native) {
  * @param {() => void} assertReady throws before `init()`
  */
 function nodeHandler(native, assertReady) {
-  let bases;
-  const matches = (url) => native.matches(url);
+  const placeOf = places(native);
   return function smartregistry(req, res, next) {
     const fail = (error) => {
       if (typeof next === 'function') next(error);
@@ -133,9 +132,8 @@ function nodeHandler(native, assertReady) {
     };
     try {
       assertReady();
-      bases ??= basePaths(native.protocols());
-      const { url, prefix } = placeOf(req, bases, matches);
-      if (typeof next === 'function' && !matches(url)) {
+      const { url, prefix } = placeOf(req);
+      if (typeof next === 'function' && !native.matches(url)) {
         next();
         return;
       }
