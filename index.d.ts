@@ -15,12 +15,15 @@ export type TRegistryAction = 'read' | 'write' | 'delete' | 'pull' | 'push' | 'a
 
 // ---- configuration ---------------------------------------------------------------------------------------------------------------
 
-/** The configuration of a registry. What is not usable makes the constructor throw a {@link RegistryError} whose `option` names it. */
+/**
+ * The whole configuration of a registry, for programs that read it, too. What may be left out of it: {@link IRegistryInput}, which the constructor takes.
+ * What is not usable makes it throw a {@link RegistryError} whose `option` names it.
+ */
 export interface IRegistryConfig {
   /** Where everything is kept. */
   storage: IStorageConfig;
   /** Users and tokens; with an `authProvider` only what is about tokens of this registry's own. */
-  auth?: IAuthConfig;
+  auth: IAuthConfig;
   /** Users, tokens and rights of your own in place of the built-in ones. */
   authProvider?: IAuthProvider;
   /** Called for every object that a user's action writes, deletes or reads. */
@@ -33,7 +36,10 @@ export interface IRegistryConfig {
   upstreamProvider?: IUpstreamProvider;
   /** The same as a `StaticUpstreamProvider`, for configuration files. */
   upstreams?: Partial<Record<TRegistryProtocol, IProtocolUpstreamConfig>>;
-  /** Whose `X-Forwarded-*` and `Forwarded` headers count: everybody's, nobody's (default), or those of peers in these networks. */
+  /**
+   * Whose `X-Forwarded-*` and `Forwarded` headers count: everybody's, nobody's (default), or those of peers in these networks. `nodeHandler()` and the listener
+   * know the peer, `handleRequest()` does not: with a list such headers count for none of its requests.
+   */
   trustProxy?: boolean | string[];
   /** Bounds on what requests may bring and what the process may take. */
   limits?: ILimits;
@@ -49,6 +55,21 @@ export interface IRegistryConfig {
   pypi?: IProtocolConfig;
   rubygems?: IProtocolConfig;
 }
+
+/** A configuration as it may be given: all but the storage may be left out, and of a protocol all but `enabled`. Every {@link IRegistryConfig} is one. */
+export interface IRegistryInput extends Omit<IRegistryConfig, 'auth' | TRegistryProtocol> {
+  auth?: IAuthInput;
+  oci?: TProtocolInput<IOciConfig>;
+  npm?: TProtocolInput<INpmConfig>;
+  maven?: TProtocolInput;
+  cargo?: TProtocolInput;
+  composer?: TProtocolInput;
+  pypi?: TProtocolInput;
+  rubygems?: TProtocolInput;
+}
+
+/** The options of a protocol as they may be given: without a `basePath`, too. */
+export type TProtocolInput<C extends IProtocolConfig = IProtocolConfig> = Partial<C> & Pick<C, 'enabled'>;
 
 export type TLogLevel = 'error' | 'warn' | 'info' | 'debug' | 'trace';
 
@@ -133,12 +154,12 @@ export interface ITokensConfig {
 /** The built-in users and tokens, and what holds for a provider of one's own. */
 export interface IAuthConfig {
   /** Signs OCI tokens (HS256): 32 random bytes, the same in every process. May be left out only with `tokenStore: 'memory'`: tokens then end with the process. */
-  jwtSecret?: string;
+  jwtSecret: string;
   /**
    * Where users and tokens are kept; `memory` by default: they end with the process. `redis` and `database` without their URLs keep them in the
    * registry's own storage, as `storage` does.
    */
-  tokenStore?: 'memory' | 'storage' | 'redis' | 'database';
+  tokenStore: 'memory' | 'storage' | 'redis' | 'database';
   /** For `tokenStore: 'redis'`: `redis://user:password@host:6379/0`, or `rediss://…` for TLS. The last part is the number of the database. */
   redisUrl?: string;
   /** For `tokenStore: 'database'`: `postgres://user:password@host/database?sslmode=verify-full`, or `sqlite:path` of a file. */
@@ -163,6 +184,9 @@ export interface IAuthConfig {
   /** Milliseconds that a custom provider may take for one call; 10,000 by default. Beyond: 500, and no access. */
   providerTimeoutMs?: number;
 }
+
+/** Options of {@link IAuthConfig} as they may be given: each may be left out. */
+export type IAuthInput = Partial<IAuthConfig>;
 
 /** A build service whose identity tokens are believed. */
 export interface ITrustedIssuer {
@@ -198,8 +222,8 @@ export interface IMaintenanceConfig {
 export interface IProtocolConfig {
   /** A protocol that is off answers nowhere: 404. */
   enabled: boolean;
-  /** URL prefix; `/name` of the protocol by default. */
-  basePath?: string;
+  /** URL prefix; `/name` of the protocol where it is left out. */
+  basePath: string;
   /** Public base URL in generated links; made from the request without it. */
   registryUrl?: string;
   /** `anonymousRead` (on); npm: `webLogin` (off), `abbreviatedTime` (on), `validateTarball` (on). */
@@ -321,18 +345,23 @@ export type TQuery = Record<string, any> | Iterable<readonly [string, string]> |
 /** A Web stream, a Node stream, or anything that yields bytes; read with backpressure. */
 export type TBodyStream = ReadableStream<Uint8Array> | NodeReadableStream<Uint8Array> | Readable | AsyncIterable<Uint8Array | string>;
 
-/** A request, as the host application has it. */
+/** A request, as the host application has it, and may read it on its way. More forms of it are taken: {@link IRequestInput}. */
 export interface IRequestContext {
   /** `GET`, `put`: in any case. */
   method: string;
   /** Still percent-encoded, as `req.path` of Express. */
   path: string;
-  headers?: THeaders;
-  query?: TQuery;
-  /** Bytes, text, a stream, a parsed JSON value, or the fields of a parsed form. */
-  body?: Buffer | Uint8Array | ArrayBuffer | string | TBodyStream | Blob | FormData | URLSearchParams | Record<string, any> | readonly any[] | null;
+  /** Names in any case; values are strings or lists of them. Not typed so: whoever knows which it is, reads it as that. */
+  headers: Record<string, any>;
+  /** Values are strings or lists of them, as with `headers`. */
+  query: Record<string, any>;
+  /**
+   * Bytes (`Buffer`, `Uint8Array`, `ArrayBuffer`, `Blob`), text, a stream ({@link TBodyStream}), a parsed JSON value, or the fields of a form: parsed, as
+   * `FormData` or `URLSearchParams`.
+   */
+  body?: any;
   /** The exact bytes of a body that is given parsed too; they win. */
-  rawBody?: Buffer | Uint8Array;
+  rawBody?: Buffer;
   /** A bearer token that came outside the headers. */
   token?: string;
   /** Who asks, as the application knows it. */
@@ -341,10 +370,19 @@ export interface IRequestContext {
   requestId?: string;
 }
 
+/** A request as it may be given: `Headers`, `URLSearchParams` and the like as they are, or none. Every {@link IRequestContext} is one. */
+export interface IRequestInput extends Omit<IRequestContext, 'headers' | 'query' | 'rawBody'> {
+  headers?: THeaders;
+  query?: TQuery;
+  /** The exact bytes of a body that is given parsed too; they win. */
+  rawBody?: Buffer | Uint8Array;
+}
+
 /** Who asks, as the host application knows it; handed on to hooks and never trusted for access. */
 export interface IRequestActor {
   userId?: string;
   tokenId?: string;
+  /** Of the client, as the application takes it: no peer whose forwarding headers could be trusted by it. */
   ip?: string;
   userAgent?: string;
   orgId?: string;
@@ -398,7 +436,7 @@ export interface ICredentials {
   otp?: string;
 }
 
-/** What a token stands for. */
+/** What a token stands for. A provider may leave `type` and `readonly` out; who reads them gets an {@link IValidToken}. */
 export interface IAuthToken {
   /** The protocol it was made for. */
   type?: TRegistryProtocol;
@@ -412,6 +450,13 @@ export interface IAuthToken {
   expiresAt?: Date;
   /** What its maker put there. */
   metadata?: Record<string, any>;
+}
+
+/** What an {@link AuthManager} says of a token that is good. */
+export interface IValidToken extends IAuthToken {
+  /** Where a provider of your own left it out: the protocol that was asked for, else the one that its scopes name first. Nothing only if they name none. */
+  type: TRegistryProtocol;
+  readonly: boolean;
 }
 
 /** A token as lists show it: never its text. */
@@ -429,6 +474,9 @@ export interface ITokenInfo extends IAuthToken {
   /** Kept in memory and written down now and then. */
   lastUsed?: Date;
 }
+
+/** A token as a provider of your own lists it. `created` and `lastUsed` may be dates, or text in ISO 8601. */
+export type TListedToken = Partial<Omit<ITokenInfo, 'created' | 'lastUsed'>> & { created?: string | Date; lastUsed?: string | Date };
 
 /** What a new token may do, and for how long. */
 export interface ITokenOptions {
@@ -466,8 +514,8 @@ export interface IAuthProvider {
   revokeToken(token: string): MaybePromise<void>;
   /** `resource` reads `npm:package:my-package`; `token` is null for nobody. */
   authorize(token: IAuthToken | null, resource: string, action: string): MaybePromise<boolean>;
-  /** For `npm token list` and the like; without it they show none. */
-  listUserTokens?(userId: string): MaybePromise<IAuthToken[]>;
+  /** For `npm token list` and the like; without it they show none. Of each token so much as there is to tell: the user's own are meant. */
+  listUserTokens?(userId: string): MaybePromise<TListedToken[]>;
 }
 
 /**
@@ -476,7 +524,7 @@ export interface IAuthProvider {
  */
 export declare class AuthManager {
   /** The one of a registry comes from `getAuthManager()`. One made here keeps users and tokens in this process. */
-  constructor(config?: IAuthConfig);
+  constructor(config?: IAuthInput);
   /** Opens what is behind it. Idempotent. */
   init(): Promise<void>;
   /** The user's id; null for a wrong password. An unknown user name is registered. */
@@ -493,14 +541,14 @@ export declare class AuthManager {
   createPypiToken(userId: string, readonly?: boolean): Promise<string>;
   createRubyGemsToken(userId: string, readonly?: boolean): Promise<string>;
   /** What a token stands for, if it is good now; with `protocol`, only if it is good for that. */
-  validateToken(token: string, protocol?: TRegistryProtocol): Promise<IAuthToken | null>;
-  validateOciToken(token: string): Promise<IAuthToken | null>;
-  validateNpmToken(token: string): Promise<IAuthToken | null>;
-  validateMavenToken(token: string): Promise<IAuthToken | null>;
-  validateCargoToken(token: string): Promise<IAuthToken | null>;
-  validateComposerToken(token: string): Promise<IAuthToken | null>;
-  validatePypiToken(token: string): Promise<IAuthToken | null>;
-  validateRubyGemsToken(token: string): Promise<IAuthToken | null>;
+  validateToken(token: string, protocol?: TRegistryProtocol): Promise<IValidToken | null>;
+  validateOciToken(token: string): Promise<IValidToken | null>;
+  validateNpmToken(token: string): Promise<IValidToken | null>;
+  validateMavenToken(token: string): Promise<IValidToken | null>;
+  validateCargoToken(token: string): Promise<IValidToken | null>;
+  validateComposerToken(token: string): Promise<IValidToken | null>;
+  validatePypiToken(token: string): Promise<IValidToken | null>;
+  validateRubyGemsToken(token: string): Promise<IValidToken | null>;
   /** Whether a token (null: nobody) may do `action` to `resource`, such as `npm:package:my-package`. */
   authorize(token: IAuthToken | null, resource: string, action: TRegistryAction | string): Promise<boolean>;
   /** Ends a token, and every token that was made from it, in all processes; one that is not there is fine. */
@@ -513,14 +561,14 @@ export declare class AuthManager {
   revokePypiToken(token: string): Promise<void>;
   revokeRubyGemsToken(token: string): Promise<void>;
   /** The tokens of a user, without their texts. */
-  listUserTokens(userId: string): Promise<ITokenInfo[]>;
+  listUserTokens(userId: string): Promise<(ITokenInfo & IValidToken)[]>;
   /** The same as `listUserTokens()`. */
-  getUserTokens(userId: string): Promise<ITokenInfo[]>;
+  getUserTokens(userId: string): Promise<(ITokenInfo & IValidToken)[]>;
 }
 
 /** The built-in provider, to be wrapped or extended. Made by itself it keeps users and tokens in this process. */
 export declare class DefaultAuthProvider implements IAuthProvider {
-  constructor(config?: IAuthConfig);
+  constructor(config?: IAuthInput);
   init(): Promise<void>;
   authenticate(credentials: ICredentials): Promise<string | null>;
   validateToken(token: string, protocol?: TRegistryProtocol): Promise<IAuthToken | null>;
@@ -602,8 +650,8 @@ export interface IObjectMetadata {
 
 /** The objects of a registry. Keys of user data follow the layout of the replaced package: `npm/packages/{name}/index.json`, `oci/blobs/sha256/{hash}`. */
 export declare class RegistryStorage {
-  /** The one of a registry comes from `getStorage()`. One made here opens the same data on its own. */
-  constructor(config: IStorageConfig);
+  /** The one of a registry comes from `getStorage()`. One made here opens the same data on its own, with hooks of its own. */
+  constructor(config: IStorageConfig, hooks?: IStorageHooks);
   /** Connects, and makes the bucket where it is missing. Idempotent. */
   init(): Promise<void>;
   /** The whole object; null if there is none. */
@@ -770,7 +818,7 @@ export declare class CircuitBreaker {
   constructor(id: string, resilience?: IUpstreamResilienceConfig);
   readonly id: string;
   getState(): 'CLOSED' | 'OPEN' | 'HALF_OPEN';
-  /** Whether a request may be made now. Half open, one may, whose outcome is then to be recorded. */
+  /** Whether a request may be made now. Half open, one may, whose outcome is then to be recorded; if it is not within `circuitBreakerResetMs`, another may. */
   canRequest(): boolean;
   recordSuccess(): void;
   recordFailure(): void;
@@ -802,7 +850,7 @@ declare class BaseRegistry {
   init(): Promise<void>;
   getBasePath(): string;
   /** The path is the full one, base path included. */
-  handleRequest(context: IRequestContext): Promise<IResponse>;
+  handleRequest(context: IRequestInput): Promise<IResponse>;
 }
 
 export declare class OciRegistry extends BaseRegistry {}
@@ -1001,16 +1049,19 @@ export interface IGcProtocolReport {
  */
 export declare class SmartRegistry {
   /** Opens and connects nothing. Throws an error that names the wrong option of an unusable configuration. */
-  constructor(config: IRegistryConfig);
+  constructor(config: IRegistryInput);
   /** Connects storage and auth. Idempotent. */
   init(): Promise<void>;
   /** Failures of a request are answers; it rejects only before `init()` and after `destroy()`. */
-  handleRequest(context: IRequestContext): Promise<IResponse>;
-  /** For `node:http`, Express, Connect and middie. Calls `next` for paths of no protocol. */
+  handleRequest(context: IRequestInput): Promise<IResponse>;
+  /**
+   * For `node:http`, Express, Connect and middie. Calls `next` for paths of no protocol. It may be mounted at the root, below a path of the application's, or at
+   * a protocol's own base path.
+   */
   nodeHandler(): (req: IncomingMessage, res: ServerResponse, next?: (error?: any) => void) => void;
-  /** The objects behind it. Usable once `init()` has resolved. */
+  /** The objects behind it. Usable once `init()` has resolved; after `destroy()` its calls reject with `code: 'DESTROYED'`. */
   getStorage(): RegistryStorage;
-  /** Its users, tokens and rights. Usable once `init()` has resolved. */
+  /** Its users, tokens and rights. Usable once `init()` has resolved; after `destroy()` its calls reject with `code: 'DESTROYED'`. */
   getAuthManager(): AuthManager;
   /** Undefined for a protocol that is not enabled. */
   getRegistry<P extends TRegistryProtocol>(protocol: P): IRegistryClasses[P] | undefined;
@@ -1050,8 +1101,11 @@ export declare class SmartRegistry {
 export declare function streamToBuffer(stream: TBodyStream | null | undefined): Promise<Buffer>;
 /** The whole of a stream, parsed as JSON. */
 export declare function streamToJson<T = any>(stream: TBodyStream | null | undefined): Promise<T>;
-/** A stream of anything: bytes and text as they are, any other value as JSON. */
-export declare function toReadableStream(data: Buffer | Uint8Array | string | object): TResponseBody;
+/**
+ * A stream of anything: bytes and text as they are, a Web stream itself, what a Node stream, a `Blob` or an async iterable yields (with backpressure; `cancel()`
+ * closes it), any other value as JSON.
+ */
+export declare function toReadableStream(data: Buffer | Uint8Array | string | TBodyStream | object): TResponseBody;
 /** Whether something is a Web stream. */
 export declare function isReadableStream(value: unknown): value is TResponseBody;
 

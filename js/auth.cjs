@@ -3,6 +3,7 @@
 
 const { callAsync, RegistryError } = require('./errors.cjs');
 const { createRegistry, isObject } = require('./config.cjs');
+const { typeOf } = require('./token-type.cjs');
 
 /** Marks a constructor call from inside: the native object follows. */
 const inside = Symbol('from a registry');
@@ -13,12 +14,14 @@ function standalone(config, from) {
   return createRegistry({ storage: { type: 'memory' }, auth }, {}, from).auth();
 }
 
-function tokenOut(native) {
+/** A token as its readers get it; `asked` is the protocol that it was looked up for. */
+function tokenOut(native, asked) {
   if (!native) return null;
   const { kind, userId, scopes, readonly, expiresAt, metadata } = native;
   /** @type {any} */
   const token = { userId, scopes, readonly };
-  if (kind) token.type = kind;
+  const type = typeOf(kind, asked, scopes);
+  if (type) token.type = type;
   if (expiresAt !== undefined && expiresAt !== null) token.expiresAt = new Date(expiresAt);
   if (metadata) token.metadata = JSON.parse(metadata);
   return token;
@@ -144,7 +147,7 @@ class AuthManager {
   /** The token behind a text, if it is good now; with `protocol`, only if it is good for that. */
   async validateToken(token, protocol) {
     if (typeof token !== 'string' || token === '') return null;
-    return tokenOut(await callAsync(() => this.#native.validateToken(token, protocol ?? undefined), this.validateToken));
+    return tokenOut(await callAsync(() => this.#native.validateToken(token, protocol ?? undefined), this.validateToken), protocol);
   }
 
   validateOciToken(token) {

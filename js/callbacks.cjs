@@ -4,6 +4,7 @@
 const binding = require('./binding.cjs');
 const { invalidOption } = require('./errors.cjs');
 const { logger } = require('./logger.cjs');
+const { typeOf } = require('./token-type.cjs');
 const { fixedUpstreams } = require('./upstream.cjs');
 
 /** Marks what a method must return, for the message when it doesn't. */
@@ -18,7 +19,7 @@ const returns = {
   },
   object: (value, name) => (value === undefined || value === null ? null : want(typeof value === 'object', value, name, 'an object or null')),
   token: (value, name) => (value === undefined || value === null ? null : token(value, name)),
-  tokens: (value, name) => want(Array.isArray(value), value, name, 'an array of tokens').map((one) => token(one, name)),
+  tokens: (value, name, [userId]) => want(Array.isArray(value), value, name, 'an array of tokens').map((one) => listed(one, name, userId)),
 };
 
 function want(holds, value, name, expected) {
@@ -31,6 +32,15 @@ function token(value, name) {
   const { type, userId, scopes, readonly, expiresAt, metadata } = value;
   const expires = expiresAt === undefined || expiresAt === null ? null : new Date(expiresAt).getTime();
   return { type: type ?? null, userId, scopes: scopes ?? [], readonly: readonly ?? false, expiresAt: expires, metadata: metadata ?? null };
+}
+
+/** A token of a list. Whose they are goes without saying there; what only lists tell is read from the metadata. */
+function listed(value, name, userId) {
+  want(value !== null && typeof value === 'object', value, name, 'an array of tokens');
+  const { protocol, key, created, lastUsed, name: title, ...rest } = value;
+  const made = token({ userId, ...rest }, name);
+  const told = { key, created, lastUsed, name: title, ...made.metadata };
+  return { ...made, type: typeOf(made.type, protocol, made.scopes) ?? null, metadata: told };
 }
 
 /** Nulls that JSON brought become absent, and milliseconds dates, as the application's types have them. */
@@ -57,17 +67,18 @@ function wrap(object, option, name, check) {
   const label = `${option}.${name}`;
   return (call, json) => {
     const failed = (error) => binding.settle(call, JSON.stringify(failure(error)));
+    let given;
     const returned = (value) => {
       let text;
       try {
-        text = JSON.stringify({ value: check(value, label) ?? null });
+        text = JSON.stringify({ value: check(value, label, given) ?? null });
       } catch (error) {
         return failed(error);
       }
       binding.settle(call, text);
     };
     try {
-      const given = JSON.parse(json).map(argument);
+      given = JSON.parse(json).map(argument);
       if (name === 'authorize') given[0] ??= null;
       if (name === 'resolveUpstreamConfig') given[0].scope ??= null;
       const value = object[name](...given);

@@ -3,6 +3,7 @@
 
 const { find, headersList } = require('./headers.cjs');
 const { nativeBody } = require('./body.cjs');
+const { places } = require('./mount.cjs');
 const { own, RegistryError } = require('./errors.cjs');
 
 /** How long a client that sends on after its answer is listened to, and how many bytes of it, before the connection is cut. */
@@ -118,6 +119,7 @@ function answer(req, res, native) {
  * @param {() => void} assertReady throws before `init()`
  */
 function nodeHandler(native, assertReady) {
+  const placeOf = places(native);
   return function smartregistry(req, res, next) {
     const fail = (error) => {
       if (typeof next === 'function') next(error);
@@ -130,7 +132,8 @@ function nodeHandler(native, assertReady) {
     };
     try {
       assertReady();
-      if (typeof next === 'function' && !native.matches(req.url)) {
+      const { url, prefix } = placeOf(req);
+      if (typeof next === 'function' && !native.matches(url)) {
         next();
         return;
       }
@@ -138,9 +141,8 @@ function nodeHandler(native, assertReady) {
       const { body, rawBody } = bodyOf(req);
       const parts = nativeBody(body, rawBody, headers);
       const handle = (made) => {
-        const { socket, baseUrl } = req;
-        // Express keeps what it has stripped off the URL in `baseUrl`.
-        return native.handle(req.method, req.url, headers.join('\n'), NOTHING, made[0], made[1], socket?.remoteAddress, socket?.encrypted === true, baseUrl || undefined, extraOf(req));
+        const { socket } = req;
+        return native.handle(req.method, url, headers.join('\n'), NOTHING, made[0], made[1], socket?.remoteAddress, socket?.encrypted === true, prefix || undefined, extraOf(req));
       };
       const settle = (response) => (res.destroyed ? response.body?.cancel?.() : answer(req, res, response));
       const made = parts instanceof Promise ? parts.then(handle) : handle(parts);

@@ -65,7 +65,7 @@ class SmartRegistry {
 
   /** Connects storage and auth. Calling it again waits for the same start; after a failed one it tries anew. */
   async init() {
-    if (this.#destroying) throw new RegistryError('the registry is destroyed', { code: 'DESTROYED' });
+    this.#assertAlive();
     this.#starting ??= callAsync(() => this.#native.init(), SmartRegistry.prototype.init).then(
       () => {
         this.#ready = this.#destroying === undefined;
@@ -78,10 +78,24 @@ class SmartRegistry {
     return this.#starting;
   }
 
+  #assertAlive() {
+    if (this.#destroying) throw new RegistryError('the registry is destroyed', { code: 'DESTROYED', status: 503 });
+  }
+
   #assertReady() {
     if (this.#ready) return;
-    const message = this.#destroying ? 'the registry is destroyed' : 'the registry is not initialized; call `await registry.init()` first';
-    throw new RegistryError(message, { code: this.#destroying ? 'DESTROYED' : 'NOT_INITIALIZED', status: 503 });
+    this.#assertAlive();
+    throw new RegistryError('the registry is not initialized; call `await registry.init()` first', { code: 'NOT_INITIALIZED', status: 503 });
+  }
+
+  /** An object of the binding for as long as the registry lives: whoever still holds it afterwards is told, and changes nothing. */
+  #held(native) {
+    return new Proxy(native, {
+      get: (target, name) => {
+        this.#assertAlive();
+        return target[name].bind(target);
+      },
+    });
   }
 
   /** @param {any} context an `IRequestContext` */
@@ -102,13 +116,13 @@ class SmartRegistry {
 
   /** Users and tokens; always the same object. */
   getAuthManager() {
-    this.#auth ??= authManager(call(() => this.#native.auth(), this.getAuthManager));
+    this.#auth ??= authManager(this.#held(call(() => this.#native.auth(), this.getAuthManager)));
     return this.#auth;
   }
 
   /** The registry's objects; always the same object. */
   getStorage() {
-    this.#storage ??= registryStorage(call(() => this.#native.storage(), this.getStorage));
+    this.#storage ??= registryStorage(this.#held(call(() => this.#native.storage(), this.getStorage)));
     return this.#storage;
   }
 

@@ -6,6 +6,7 @@ const { nativeBody } = require('./body.cjs');
 const { flatHeaders } = require('./headers.cjs');
 const { bodyStream } = require('./streams.cjs');
 const { createRegistry } = require('./config.cjs');
+const { extensions } = require('./callbacks.cjs');
 
 const inside = Symbol('from a registry');
 
@@ -19,14 +20,17 @@ class RegistryStorage {
   #native;
 
   /**
-   * The one of a registry comes from `registry.getStorage()`. One made here opens the same data on its own.
+   * The one of a registry comes from `registry.getStorage()`. One made here opens the same data on its own, with hooks of its own.
    *
    * @param {any} config an `IStorageConfig`
-   * @param {any} [given]
+   * @param {any} [given] `IStorageHooks`
    */
   constructor(config, given) {
     if (config === inside) this.#native = given;
-    else this.#native = createRegistry({ storage: config }, {}, RegistryStorage).storage();
+    else {
+      const options = { storage: config, storageHooks: given };
+      this.#native = createRegistry(options, extensions(options), RegistryStorage).storage();
+    }
   }
 
   async init() {

@@ -2,6 +2,7 @@
 'use strict';
 
 const { isBytes, view } = require('./body.cjs');
+const { bytesOf } = require('./upload.cjs');
 
 /**
  * What stands behind a stream of ours that nobody has touched: a Buffer, or a handle of the binding. The helpers take it directly.
@@ -67,6 +68,47 @@ function largeStream(handle) {
   return stream;
 }
 
+/**
+ * What a Node stream or an async iterable yields. Nothing is asked of it before somebody reads, and whoever reads no further closes it.
+ *
+ * @param {any} source
+ */
+function sourceStream(source) {
+  const chunks = source[Symbol.asyncIterator]();
+  const isNode = typeof source.pipe === 'function';
+  // One that breaks before it is read must not end the process: its reader is told.
+  if (isNode) source.on('error', () => {});
+  const close = async () => {
+    // A Node stream does not mind its iterator before that was asked for something.
+    if (isNode) source.destroy();
+    await chunks.return?.();
+  };
+  const next = async () => {
+    for (;;) {
+      const { done, value } = await chunks.next();
+      if (done) return null;
+      const bytes = bytesOf(value);
+      // Copied: the stream takes the memory, which the source may use again.
+      if (bytes.byteLength > 0) return new Uint8Array(bytes);
+    }
+  };
+  return new ReadableStream(
+    /** @type {any} */ ({
+      type: 'bytes',
+      async pull(controller) {
+        try {
+          put(controller, await next());
+        } catch (error) {
+          await close().catch(() => {});
+          throw error;
+        }
+      },
+      cancel: close,
+    }),
+    { highWaterMark: 0 },
+  );
+}
+
 /** The body of an answer as users get it. */
 function bodyStream(body) {
   return Buffer.isBuffer(body) ? smallStream(body) : largeStream(body);
@@ -93,7 +135,7 @@ async function streamToBuffer(stream) {
   const whole = takeSource(stream);
   if (whole) return whole;
   const chunks = [];
-  for await (const chunk of iterate(stream)) chunks.push(typeof chunk === 'string' ? Buffer.from(chunk) : view(chunk));
+  for await (const chunk of iterate(stream)) chunks.push(bytesOf(chunk));
   return chunks.length === 1 ? chunks[0] : Buffer.concat(chunks);
 }
 
@@ -116,13 +158,15 @@ async function streamToJson(stream) {
 }
 
 /**
- * A stream of anything: bytes and text as they are, any other value as JSON. A stream is returned as it is.
+ * A stream of anything: bytes and text as they are, a Web stream itself, what a Node stream, a `Blob` or an async iterable yields, any other value as JSON.
  *
  * @param {any} data
  * @returns {any}
  */
 function toReadableStream(data) {
   if (isReadableStream(data)) return data;
+  if (data instanceof Blob) return data.stream();
+  if (typeof data?.[Symbol.asyncIterator] === 'function') return sourceStream(data);
   const bytes = isBytes(data) ? view(data) : Buffer.from(typeof data === 'string' ? data : (JSON.stringify(data) ?? ''));
   // Copied: the stream takes the memory, and what the caller gave stays the caller's.
   return smallStream(Buffer.from(new Uint8Array(bytes).buffer));

@@ -158,4 +158,4 @@ function upload(source, length) {
   return handle;
 }
 
-module.exports = { upload, lost, isIncoming };
+module.exports = { upload, lost, isIncoming, bytesOf };

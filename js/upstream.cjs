@@ -38,7 +38,8 @@ class CircuitBreaker {
   #failures = 0;
   /** @type {number | undefined} */
   #openedAt;
-  #probing = false;
+  /** When the last probe was let go whose outcome is not known. @type {number | undefined} */
+  #probedAt;
 
   /**
    * @param {string} id of the upstream
@@ -56,12 +57,13 @@ class CircuitBreaker {
     return Date.now() - this.#openedAt >= this.#resetMs ? 'HALF_OPEN' : 'OPEN';
   }
 
-  /** Whether a request may be made now. Half open, only one may. */
+  /** Whether a request may be made now. Half open, only one may. A probe that nobody tells of lapses: it may have been cancelled, or its caller have died. */
   canRequest() {
     const state = this.getState();
     if (state === 'CLOSED') return true;
-    if (state === 'OPEN' || this.#probing) return false;
-    this.#probing = true;
+    const now = Date.now();
+    if (state === 'OPEN' || (this.#probedAt !== undefined && now - this.#probedAt < this.#resetMs)) return false;
+    this.#probedAt = now;
     return true;
   }
 
@@ -72,13 +74,13 @@ class CircuitBreaker {
   recordFailure() {
     this.#failures += 1;
     if (this.#openedAt !== undefined || this.#failures >= this.#threshold) this.#openedAt = Date.now();
-    this.#probing = false;
+    this.#probedAt = undefined;
   }
 
   reset() {
     this.#failures = 0;
     this.#openedAt = undefined;
-    this.#probing = false;
+    this.#probedAt = undefined;
   }
 }
 

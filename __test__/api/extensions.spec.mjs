@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import { describe, it } from 'node:test';
-import { AuthManager, DefaultAuthProvider, SmartRegistry, StaticUpstreamProvider, streamToBuffer, streamToJson } from 'smartregistry-native';
+import { AuthManager, CircuitBreaker, DefaultAuthProvider, RegistryStorage, SmartRegistry, StaticUpstreamProvider, streamToBuffer, streamToJson } from 'smartregistry-native';
 import { config, login, open, pushBlob, sha256 } from '../support/facade.mjs';
 import { publishDocument, tarball } from '../support/wire.mjs';
 
@@ -101,6 +101,29 @@ describe('an auth provider', () => {
     await assert.rejects(registry.getAuthManager().authorize(null, 'npm:package:x', 'read'), /authProvider\.authorize\(\) must return true or false/);
   });
 
+  it('may leave out what a token is, and list what it knows', async (t) => {
+    const provider = new SessionProvider();
+    const created = '2026-01-02T03:04:05.000Z';
+    provider.listUserTokens = async (userId) => [
+      { key: 'one', readonly: true, created, protocol: 'pypi' },
+      { key: 'two', userId, scopes: ['*:*:*:*', 'cargo:crate:*:read'], created: new Date(created) },
+    ];
+    const registry = await open(t, { authProvider: provider });
+    const auth = registry.getAuthManager();
+    const token = await auth.createToken('alice', 'npm', { scopes: ['*:*:*:read', 'npm:*:*:*'] });
+    for (const found of [await auth.validateToken(token, 'npm'), await auth.validateNpmToken(token), await auth.validateToken(token)]) {
+      assert.deepEqual([found.type, found.readonly], ['npm', false]);
+    }
+    assert.equal((await auth.validateToken(token, 'oci')).type, 'oci');
+    const told = (await auth.listUserTokens('alice')).map(({ key, type, userId, readonly, created: since, scopes }) => [key, type, userId, readonly, since, scopes.length]);
+    assert.deepEqual(told, [
+      ['one', 'pypi', 'alice', true, created, 0],
+      ['two', 'cargo', 'alice', false, created, 2],
+    ]);
+    const { objects } = await streamToJson((await registry.handleRequest({ method: 'GET', path: '/npm/-/npm/v1/tokens', headers: { authorization: `Bearer ${token}` } })).body);
+    assert.deepEqual(objects.map(({ key, created: since }) => [key, since]), [['one', created], ['two', created]]);
+  });
+
   it('may wrap the built-in one', async (t) => {
     class Counting extends DefaultAuthProvider {
       count = 0;
@@ -186,6 +209,25 @@ describe('storage hooks', () => {
     await storage.putObject('mine', 'x');
     await storage.deleteObject('mine');
     assert.equal(await storage.getObject('mine'), null);
+  });
+
+  it('belong to a storage that is made by itself, too', async () => {
+    const seen = [];
+    const hooks = {
+      seen,
+      beforePut({ key }) {
+        this.seen.push(key);
+        return { allowed: !key.includes('secret'), reason: 'it is secret' };
+      },
+    };
+    const storage = new RegistryStorage({ type: 'memory' }, hooks);
+    await storage.init();
+    await storage.putObject('npm/packages/x/index.json', '{}');
+    await assert.rejects(storage.putObject('npm/packages/secret/index.json', '{}'), { status: 403, message: /it is secret/ });
+    assert.deepEqual(await storage.listObjects(), ['npm/packages/x/index.json']);
+    assert.deepEqual(seen, ['npm/packages/x/index.json', 'npm/packages/secret/index.json']);
+    assert.throws(() => new RegistryStorage({ type: 'memory' }, { beforePut: true }), { code: 'INVALID_CONFIG', option: 'storageHooks.beforePut' });
+    assert.throws(() => new RegistryStorage({ type: 'memory' }, 'hooks'), { code: 'INVALID_CONFIG', option: 'storageHooks' });
   });
 
   it('are asked before a deletion', async (t) => {
@@ -302,5 +344,28 @@ describe('an upstream provider', () => {
   it('is refused without its method, and so is a configuration that can not be', async () => {
     assert.throws(() => new SmartRegistry(config({ upstreamProvider: {} })), /upstreamProvider\.resolveUpstreamConfig/);
     assert.throws(() => new SmartRegistry(config({ upstreamProvider: new StaticUpstreamProvider({ npm: chain('ftp://example.com') }) })), /upstreams\.npm/);
+  });
+});
+
+describe('CircuitBreaker', () => {
+  it('lets one request try, and another where nobody told what came of it', (t) => {
+    t.mock.timers.enable({ apis: ['Date'] });
+    const breaker = new CircuitBreaker('a', { circuitBreakerThreshold: 2, circuitBreakerResetMs: 1000 });
+    breaker.recordFailure();
+    assert.deepEqual([breaker.getState(), breaker.canRequest()], ['CLOSED', true]);
+    breaker.recordFailure();
+    assert.deepEqual([breaker.getState(), breaker.canRequest()], ['OPEN', false]);
+    t.mock.timers.tick(1000);
+    assert.deepEqual([breaker.getState(), breaker.canRequest(), breaker.canRequest()], ['HALF_OPEN', true, false]);
+    t.mock.timers.tick(999);
+    assert.equal(breaker.canRequest(), false);
+    t.mock.timers.tick(1);
+    assert.deepEqual([breaker.getState(), breaker.canRequest(), breaker.canRequest()], ['HALF_OPEN', true, false]);
+    breaker.recordFailure();
+    assert.deepEqual([breaker.getState(), breaker.canRequest()], ['OPEN', false]);
+    t.mock.timers.tick(1000);
+    assert.equal(breaker.canRequest(), true);
+    breaker.recordSuccess();
+    assert.deepEqual([breaker.getState(), breaker.canRequest(), breaker.canRequest()], ['CLOSED', true, true]);
   });
 });

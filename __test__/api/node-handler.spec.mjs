@@ -88,6 +88,19 @@ describe('nodeHandler', () => {
     assert.equal(passed.code, 'NOT_INITIALIZED');
   });
 
+  it('holds a list of trusted proxies against the peer, which handleRequest() does not know', async (t) => {
+    const registry = await open(t, { trustProxy: ['127.0.0.1'] });
+    const { oci } = await login(registry);
+    const headers = { ...oci, host: 'inside.example.com', 'x-forwarded-prefix': '/outside' };
+    const path = '/oci/team/app/blobs/uploads/';
+    const started = await fetch(`${await serve(t, registry.nodeHandler())}${path}`, { method: 'POST', headers });
+    assert.match(started.headers.get('location'), /^\/outside\/oci\//);
+    for (const actor of [undefined, { ip: '127.0.0.1' }]) {
+      const { headers: answered } = await registry.handleRequest({ method: 'POST', path, headers, actor });
+      assert.match(answered.Location, /^\/oci\//);
+    }
+  });
+
   it('stores nothing of an upload whose client leaves midway', async (t) => {
     const registry = await open(t);
     const { oci } = await login(registry);

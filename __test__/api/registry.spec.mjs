@@ -60,6 +60,24 @@ describe('start and end', () => {
     await assert.rejects(registry.init(), { code: 'DESTROYED' });
   });
 
+  it('ends what the application has got of it, too', async () => {
+    const registry = new SmartRegistry(config());
+    await registry.init();
+    const [auth, storage] = [registry.getAuthManager(), registry.getStorage()];
+    const token = await auth.createNpmToken('alice');
+    await storage.putObject('npm/packages/x/index.json', '{}');
+    const ending = registry.destroy();
+    const gone = { name: 'RegistryError', code: 'DESTROYED', status: 503 };
+    for (const one of [auth, registry.getAuthManager()]) {
+      for (const late of [() => one.createNpmToken('alice'), () => one.validateToken(token), () => one.authenticate({ username: 'bob', password: 'right' }), () => one.init()]) await assert.rejects(late, gone);
+    }
+    for (const one of [storage, registry.getStorage()]) {
+      for (const late of [() => one.getObject('npm/packages/x/index.json'), () => one.putObject('a/b', 'c'), () => one.listObjects()]) await assert.rejects(late, gone);
+    }
+    await ending;
+    await assert.rejects(() => storage.getObject('npm/packages/x/index.json'), gone);
+  });
+
   it('tries anew after a failed start', async (t) => {
     let fail = true;
     const authProvider = {

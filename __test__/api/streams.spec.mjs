@@ -207,6 +207,86 @@ describe('helpers', () => {
     assert.deepEqual([isReadableStream(stream), isReadableStream(Readable.from([])), isReadableStream(null), isReadableStream({})], [true, false, false, false]);
   });
 
+  it('make streams of what Node streams, blobs and iterables yield', async () => {
+    async function* mixed() {
+      yield 'text, ';
+      yield new Uint8Array(0);
+      yield Buffer.from('a buffer');
+      yield new Uint8Array([0x21]).buffer;
+    }
+    const sources = {
+      'text, a buffer!': mixed,
+      'of a Node stream': () => Readable.from(['of ', Buffer.from('a Node'), ' stream']),
+      'of a blob': () => new Blob(['of a', ' blob']),
+      '': () => Readable.from([]),
+    };
+    for (const [text, source] of Object.entries(sources)) {
+      assert.equal(String(await streamToBuffer(toReadableStream(source()))), text);
+      assert.equal(await new Response(toReadableStream(source())).text(), text);
+      assert.equal(String(await consumers['a BYOB reader'](toReadableStream(source()))), text);
+    }
+    // The same memory again and again, as some sources use it.
+    const reused = Buffer.alloc(4);
+    async function* counting() {
+      for (let n = 0; n < 3; n += 1) yield reused.fill(String(n));
+    }
+    assert.equal(await new Response(toReadableStream(counting())).text(), '000011112222');
+    assert.equal(reused.length, 4);
+  });
+
+  it('ask a source for no more than is read, and close it', async () => {
+    let yielded = 0;
+    let closed = 0;
+    async function* source() {
+      try {
+        for (;;) yield `${(yielded += 1)};`;
+      } finally {
+        closed += 1;
+      }
+    }
+    const idle = toReadableStream(source());
+    await turn();
+    assert.equal(yielded, 0);
+    const reader = idle.getReader();
+    await reader.read();
+    await reader.read();
+    await turn();
+    assert.equal(yielded, 2);
+    await reader.cancel();
+    assert.equal(closed, 1);
+
+    for (const begun of [true, false]) {
+      let asked = 0;
+      const readable = new Readable({ highWaterMark: 1, read() { this.push(`${(asked += 1)};`); } });
+      const stream = toReadableStream(readable);
+      if (begun) await stream.getReader().read();
+      else await stream.cancel();
+      await turn();
+      assert.ok(asked < 5, `${asked} pieces were taken of a stream that nobody reads`);
+      assert.equal(readable.destroyed, !begun);
+      readable.destroy();
+    }
+  });
+
+  it('break where their source does', async () => {
+    const broken = new Readable({ read() {} });
+    const stream = toReadableStream(broken);
+    broken.destroy(new Error('the source broke'));
+    // Before anybody reads, and nobody else listens.
+    await turn();
+    await assert.rejects(streamToBuffer(stream), /the source broke/);
+    let closed = false;
+    async function* wrong() {
+      try {
+        yield 1;
+      } finally {
+        closed = true;
+      }
+    }
+    await assert.rejects(streamToBuffer(toReadableStream(wrong())), /must yield bytes or text, not number/);
+    assert.equal(closed, true);
+  });
+
   it('do not take the memory that Buffers share', async () => {
     const mine = Buffer.from('in the pool');
     const reader = toReadableStream(mine).getReader();

@@ -1,13 +1,14 @@
 // The hand-written types: programs of users compile against them, and they say what the facade really has.
 import assert from 'node:assert/strict';
-import { readdir } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { before, describe, it } from 'node:test';
 import * as esm from 'smartregistry-native';
 import ts from 'typescript';
 import { root } from '../../scripts/lib/paths.mjs';
 import { compilers, programs } from '../support/compilers.mjs';
+import { readmePrograms } from '../support/readme.mjs';
 
 const snippets = (await readdir(join(programs, 'snippets'))).map((name) => `snippets/${name}`);
 
@@ -29,11 +30,22 @@ for (const [name, start] of Object.entries(compilers)) {
         const flags = { noEmit: true, target: 'es2022', types: 'node', ...modules, lib: `es2022${dom ? ',dom,dom.iterable' : ''}` };
         const where = `${resolution}, ${dom ? 'with' : 'without'} the DOM library`;
         // A bundler knows nothing of CommonJS modules that TypeScript would have to tell apart.
-        const strict = ['strict.mts', ...(resolution === 'bundler' ? [] : ['commonjs.cts', 'both.mts'])];
+        const strict = ['strict.mts', 'reads.mts', 'others.d.ts', ...(resolution === 'bundler' ? [] : ['commonjs.cts', 'both.mts'])];
         it(`compiles strict programs: ${where}`, async () => assert.equal(await compile(strict, { ...flags, strict: true }), ''));
-        it(`compiles the snippets of the replaced package: ${where}`, async () => assert.equal(await compile([...snippets, 'others.d.ts'], { ...flags, strict: false }), ''));
+        it(`compiles the snippets of the replaced package: ${where}`, async () => assert.equal(await compile([...snippets, 'reads.mts', 'others.d.ts'], { ...flags, strict: false }), ''));
       }
     }
+
+    it('compiles the programs of the README', async (t) => {
+      // Inside the package, where its own name means it.
+      const folder = await mkdtemp(join(programs, 'readme-'));
+      t.after(() => rm(folder, { recursive: true }));
+      const texts = await readmePrograms();
+      const names = texts.map((_, i) => `${basename(folder)}/program-${i + 1}.mts`);
+      await Promise.all(texts.map((text, i) => writeFile(join(programs, names[i]), text)));
+      const flags = { noEmit: true, target: 'es2022', types: 'node', ...resolutions.nodenext, lib: 'es2022', strict: false };
+      assert.equal(await compile([...names, 'readme.d.ts'], flags), '');
+    });
 
     it('finds a mistake', async () => {
       const found = await compile(['mistake.mts'], { noEmit: true, target: 'es2022', types: 'node', ...resolutions.nodenext, lib: 'es2022', strict: true });

@@ -2,5 +2,5 @@
 import registry = require('smartregistry-native');
 
 const made: registry.SmartRegistry = new registry.SmartRegistry({ storage: { type: 'memory' } });
-const config: registry.IRegistryConfig = { storage: { bucketName: 'b' } };
+const config: registry.IRegistryInput = { storage: { bucketName: 'b' } };
 void [made, config];

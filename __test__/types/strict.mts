@@ -25,6 +25,8 @@ import {
   type IResponse,
   type IStorageHookContext,
   type IStorageHooks,
+  type IRegistryInput,
+  type IRequestInput,
   type ITokenOptions,
   type IUpstreamProvider,
   type TRegistryProtocol,
@@ -71,6 +73,17 @@ async function* chunks() {
 }
 await registry.handleRequest({ method: 'PUT', path: '/', body: chunks(), rawBody: Buffer.alloc(0), token: 't' });
 
+const wide: IRequestInput = { ...context, headers: undefined, query: 'a=b', rawBody: new Uint8Array(1) };
+const least: IRegistryInput = { storage: { type: 'memory' }, auth: { tokenStore: 'memory' }, npm: { enabled: true, signing: { rotateDays: 90 } }, oci: { enabled: true } };
+await new SmartRegistry(least).handleRequest(wide);
+// @ts-expect-error a protocol says whether it is enabled
+new SmartRegistry({ ...least, npm: { basePath: '/npm' } });
+// @ts-expect-error a request has a path
+await registry.handleRequest({ method: 'GET' });
+new AuthManager({ tokenStore: 'memory' });
+toReadableStream(chunks());
+toReadableStream(Readable.from(['x']));
+
 const auth: AuthManager = registry.getAuthManager();
 const user: string | null = await auth.authenticate({ username: 'u', password: 'p' });
 if (user) {
@@ -89,6 +102,7 @@ oci?.handleRequest(context);
 // @ts-expect-error there is no such protocol
 registry.getRegistry('floppy');
 
+new RegistryStorage({ type: 'memory' }, { afterPut: ({ key }) => console.log(key) });
 const storage: RegistryStorage = registry.getStorage();
 const bytes: Buffer | null = await storage.getObject('a');
 await storage.putObject('a', 'b', { contentType: 'text/plain' });
@@ -100,6 +114,14 @@ await server.close();
 createServer(registry.nodeHandler()).listen(0);
 await registry.destroy();
 
+class Careful extends DefaultAuthProvider {
+  async validateToken(token: string, protocol?: TRegistryProtocol): Promise<IAuthToken | null> {
+    return token === 'door' ? { userId: 'porter', scopes: [] } : super.validateToken(token, protocol);
+  }
+  async listUserTokens(userId: string) {
+    return (await super.listUserTokens(userId)).filter(({ name }) => name !== 'hidden');
+  }
+}
 class Provider implements IAuthProvider {
   private users = new Map<string, string>();
   authenticate({ username, password }: ICredentials) {
@@ -124,7 +146,7 @@ const hooks: IStorageHooks = {
 };
 const upstream: IUpstreamProvider = new StaticUpstreamProvider({ npm: { enabled: true, upstreams: [{ id: 'a', url: 'https://npm.example.com', priority: 1, enabled: true }] } });
 new SmartRegistry({ ...config, authProvider: new Provider(), storageHooks: hooks, upstreamProvider: upstream });
-new SmartRegistry({ ...config, authProvider: new DefaultAuthProvider({ jwtSecret: 'x' }) });
+new SmartRegistry({ ...config, authProvider: new Careful({ jwtSecret: 'x' }) });
 try {
   // @ts-expect-error storage is missing
   new SmartRegistry({ npm: { enabled: true } });
