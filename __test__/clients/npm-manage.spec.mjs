@@ -111,7 +111,7 @@ matrix('npm, after publishing', { storages: few, protocol: 'npm', config, setUp 
   });
 
   step('finds every version signed', async (site) => {
-    // This npm asks for Sigstore's root of trust first, which no closed network has; npm 8 checks the same end to end.
+    // This npm asks for Sigstore's root of trust first; provenance.spec.mjs has one for it.
     await assertSigned(site, 'widget');
     await assertSigned(site, '@acme/gadget');
   });

@@ -32,6 +32,11 @@ for (const name of ['pnpm-10', 'pnpm-11', 'pnpm-12']) {
       await write(project, { 'pnpm-workspace.yaml': 'packages: []\nminimumReleaseAge: 0\n' });
       return project;
     };
+    /** How many PUT requests were taken so far. */
+    const puts = async (site) => {
+      const text = await (await fetch(`${site.registry.url}/-/metrics`)).text();
+      return Number(text.match(/^smartregistry_requests_total\{protocol="npm",method="PUT",status="2xx"\} (\d+)$/m)?.[1] ?? 0);
+    };
     const versions = async (site) => Object.keys((await packument(site, 'widget')).versions);
 
     step('deprecates, and takes it back', async (site) => {
@@ -89,7 +94,9 @@ for (const name of ['pnpm-10', 'pnpm-11', 'pnpm-12']) {
         await write(workspace, { 'pnpm-workspace.yaml': 'packages: ["packages/*"]\n', 'package.json': '{ "name": "root", "private": true }' });
         for (const [at, name] of ['@acme/one', 'two'].entries()) await writePackage(await site.box.folder(`workspace/packages/${at}`), { name, version: '1.0.0' });
         (await pnpm(site, ['publish', '-r', '--batch', '--no-git-checks'], { cwd: workspace, as: 'reader' })).refused(/403|read-only/);
+        const before = await puts(site);
         (await pnpm(site, ['publish', '-r', '--batch', '--no-git-checks'], { cwd: workspace })).ok();
+        assert.equal((await puts(site)) - before, 1);
         for (const name of ['@acme/one', 'two']) await assertIntegrity(site.registry.npm, name, '1.0.0');
       });
 
