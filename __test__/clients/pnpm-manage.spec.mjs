@@ -32,7 +32,7 @@ for (const name of ['pnpm-10', 'pnpm-11', 'pnpm-12']) {
       await write(project, { 'pnpm-workspace.yaml': 'packages: []\nminimumReleaseAge: 0\n' });
       return project;
     };
-    /** How many PUT requests were taken so far. */
+    /** How many PUT requests were taken so far. Only the listener counts. */
     const puts = async (site) => {
       const text = await (await fetch(`${site.registry.url}/-/metrics`)).text();
       return Number(text.match(/^smartregistry_requests_total\{protocol="npm",method="PUT",status="2xx"\} (\d+)$/m)?.[1] ?? 0);
@@ -96,7 +96,7 @@ for (const name of ['pnpm-10', 'pnpm-11', 'pnpm-12']) {
         (await pnpm(site, ['publish', '-r', '--batch', '--no-git-checks'], { cwd: workspace, as: 'reader' })).refused(/403|read-only/);
         const before = await puts(site);
         (await pnpm(site, ['publish', '-r', '--batch', '--no-git-checks'], { cwd: workspace })).ok();
-        assert.equal((await puts(site)) - before, 1);
+        if (site.registry.mode === 'listener') assert.equal((await puts(site)) - before, 1);
         for (const name of ['@acme/one', 'two']) await assertIntegrity(site.registry.npm, name, '1.0.0');
       });
 

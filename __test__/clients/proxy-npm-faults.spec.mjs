@@ -69,7 +69,7 @@ describe('an upstream that', { concurrency: 1 }, () => {
   before(async () => {
     box = await sandbox('faults');
     upstream = await npmUpstream();
-    const resilience = { timeoutMs: 1000, maxRetries: 0, circuitBreakerThreshold: 1000 };
+    const resilience = { timeoutMs: 2000, maxRetries: 0, circuitBreakerThreshold: 1000 };
     const cache = { negativeCacheTtlSeconds: 1, defaultTtlSeconds: 1, staleWhileRevalidate: false };
     proxy = await startRegistry('listener', 'local', { upstreams: { npm: { upstreams: [{ id: 'origin', url: upstream.url, priority: 1, enabled: true }], resilience, cache } } });
     readers = Object.fromEntries(await each(async (who) => [who, await reader(who, box, proxy.npm)]));
