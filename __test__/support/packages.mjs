@@ -3,6 +3,9 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { buffer } from 'node:stream/consumers';
+import { createGzip } from 'node:zlib';
+import tar from 'tar-stream';
 
 /** Bytes that break what treats a file as text, and a size that spans several chunks of a download. */
 const binary = Buffer.from(Array.from({ length: 200_000 }, (_, i) => (i * 7 + (i >> 8)) & 0xff));
@@ -26,6 +29,15 @@ export async function writePackage(folder, manifest) {
   const complete = { description: `test package ${name}`, main: 'index.js', license: 'MIT', bin, ...manifest };
   await write(folder, { ...files, 'package.json': `${JSON.stringify(complete, undefined, 2)}\n` });
   return { folder, name, version, files };
+}
+
+/** What a client would make of a package to publish it, for a registry that no client publishes to. */
+export async function packed({ folder, files }) {
+  const pack = tar.pack();
+  const all = { 'package.json': await readFile(join(folder, 'package.json')), ...files };
+  for (const [path, content] of Object.entries(all)) pack.entry({ name: `package/${path}`, mode: path.startsWith('bin/') ? 0o755 : 0o644 }, content);
+  pack.finalize();
+  return buffer(pack.pipe(createGzip()));
 }
 
 /** Writes files given as `{ 'path/in/folder': content }`. */
