@@ -566,7 +566,10 @@ export declare class AuthManager {
   getUserTokens(userId: string): Promise<(ITokenInfo & IValidToken)[]>;
 }
 
-/** The built-in provider, to be wrapped or extended. Made by itself it keeps users and tokens in this process. */
+/**
+ * The built-in provider, to be wrapped or extended. Made by itself it keeps users and tokens in this process. An unknown user name is registered when the
+ * application asks (`authenticate()`); when a client does, through a registry whose provider this is, only with `selfRegistration`.
+ */
 export declare class DefaultAuthProvider implements IAuthProvider {
   constructor(config?: IAuthInput);
   init(): Promise<void>;

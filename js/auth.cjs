@@ -1,6 +1,7 @@
 // AuthManager: users, tokens and rights over the binding, and the built-in provider as a class of its own.
 'use strict';
 
+const { isClient } = require('./asker.cjs');
 const { callAsync, RegistryError } = require('./errors.cjs');
 const { createRegistry, isObject } = require('./config.cjs');
 const { typeOf } = require('./token-type.cjs');
@@ -79,14 +80,17 @@ function needText(value, method, what) {
 class AuthManager {
   /** @type {any} */
   #native;
+  #relays;
 
   /**
    * The one of a registry comes from `registry.getAuthManager()`. One made here keeps users and tokens in this process.
    *
    * @param {any} config an `IAuthConfig`
    * @param {any} [given]
+   * @param {boolean} [relays] whether it stands behind a provider that clients are asked through
    */
-  constructor(config, given) {
+  constructor(config, given, relays = false) {
+    this.#relays = config === inside && relays;
     this.#native = config === inside ? given : standalone(config, AuthManager);
   }
 
@@ -99,7 +103,7 @@ class AuthManager {
     const username = needText(credentials?.username, 'authenticate', 'a user name');
     const password = needText(credentials?.password, 'authenticate', 'a password');
     const otp = credentials.otp === undefined || credentials.otp === null ? undefined : needText(credentials.otp, 'authenticate', 'a one-time pass');
-    return (await callAsync(() => this.#native.authenticate(username, password, otp), this.authenticate)) ?? null;
+    return (await callAsync(() => this.#native.authenticate(username, password, otp, this.#relays && isClient()), this.authenticate)) ?? null;
   }
 
   /** A token of any protocol. */
@@ -231,13 +235,16 @@ class AuthManager {
   }
 }
 
-/** The built-in provider, to be wrapped or extended. Made by itself it keeps users and tokens in this process. */
+/**
+ * The built-in provider, to be wrapped or extended. Made by itself it keeps users and tokens in this process. An unknown name is registered when the
+ * application asks; when a client does, through a registry whose provider this is, only with `selfRegistration`.
+ */
 class DefaultAuthProvider {
   #manager;
 
   /** @param {any} [config] an `IAuthConfig` */
   constructor(config) {
-    this.#manager = new AuthManager(inside, standalone(config, DefaultAuthProvider));
+    this.#manager = new AuthManager(inside, standalone(config, DefaultAuthProvider), true);
   }
 
   async init() {

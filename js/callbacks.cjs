@@ -1,6 +1,7 @@
 // The application's objects (provider, hooks) as functions that Rust can call without surprises: JSON in, JSON out by `settle`, never a throw.
 'use strict';
 
+const { asked } = require('./asker.cjs');
 const binding = require('./binding.cjs');
 const { invalidOption } = require('./errors.cjs');
 const { logger } = require('./logger.cjs');
@@ -81,7 +82,7 @@ function wrap(object, option, name, check) {
       given = JSON.parse(json).map(argument);
       if (name === 'authorize') given[0] ??= null;
       if (name === 'resolveUpstreamConfig') given[0].scope ??= null;
-      const value = object[name](...given);
+      const value = name === 'authenticate' ? asked(given.pop(), () => object[name](...given)) : object[name](...given);
       if (value instanceof Promise) value.then(returned, failed);
       else if (typeof value?.then === 'function') Promise.resolve(value).then(returned, failed);
       else returned(value);

@@ -138,6 +138,36 @@ describe('an auth provider', () => {
     assert.equal((await streamToJson((await whoami(registry, npmToken)).body)).username, 'carol');
     assert.ok(provider.count > 0);
   });
+
+  it('opens registration to nobody by wrapping or extending the built-in one', async (t) => {
+    class Slow extends DefaultAuthProvider {
+      async authenticate({ username, password }) {
+        await new Promise((done) => setTimeout(done, 5));
+        return super.authenticate({ username, password });
+      }
+    }
+    const inner = new DefaultAuthProvider({ jwtSecret: 'x'.repeat(32) });
+    const wrapping = Object.fromEntries(['init', 'authenticate', 'validateToken', 'createToken', 'revokeToken', 'authorize'].map((name) => [name, (...given) => inner[name](...given)]));
+    const providers = [new DefaultAuthProvider({ jwtSecret: 'x'.repeat(32) }), new Slow({ jwtSecret: 'x'.repeat(32) }), wrapping];
+    for (const provider of providers) {
+      const registry = await open(t, { authProvider: provider });
+      const basic = (user, password = 'correct-horse-7') => ({ authorization: `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}` });
+      const login = (name, password = 'correct-horse-7') => registry.handleRequest({ method: 'PUT', path: `/npm/-/user/org.couchdb.user:${name}`, headers: {}, query: {}, body: { name, password } });
+      const oci = (user) => registry.handleRequest({ method: 'GET', path: '/v2/token', headers: basic(user), query: { service: 'x', scope: 'repository:a:push' } });
+      assert.equal((await login('stranger')).status, 401);
+      assert.equal((await oci('stranger')).status, 401);
+      assert.equal((await registry.handleRequest({ method: 'GET', path: '/npm/-/whoami', headers: basic('stranger') })).status, 401);
+      // To the application it is open, and then it is that user's, also for clients.
+      assert.equal(await registry.getAuthManager().authenticate({ username: 'friend', password: 'correct-horse-7' }), 'friend');
+      assert.equal((await login('friend')).status, 201);
+      assert.equal((await login('friend', 'wrong')).status, 401);
+      assert.equal((await oci('friend')).status, 200);
+      assert.equal((await login('stranger')).status, 401);
+    }
+    const open1 = await open(t, { authProvider: new DefaultAuthProvider({ jwtSecret: 'x'.repeat(32), selfRegistration: true }) });
+    const welcome = await open1.handleRequest({ method: 'PUT', path: '/npm/-/user/org.couchdb.user:stranger', headers: {}, query: {}, body: { name: 'stranger', password: 'correct-horse-7' } });
+    assert.equal(welcome.status, 201);
+  });
 });
 
 describe('storage hooks', () => {

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::factor::Factor;
 use super::limiter::Limiter;
 use super::passwords::{MAX_LENGTH, Passwords};
-use super::provider::{AuthProvider, Credentials, TokenOptions};
+use super::provider::{Asker, AuthProvider, Credentials, TokenOptions};
 use super::records::{Origin, UserRecord, sha256};
 use super::scope::{self, Resource, Scope};
 use super::stores::{Age, TokenBackend};
@@ -37,8 +37,21 @@ pub(super) enum Door {
     Process,
     /// A client asks: an unknown name is refused unless self-registration is on, and failures are counted.
     Http(Option<IpAddr>),
+    /// The same, told by the application's own provider, which knows of no address and can only pass on whether it is right.
+    Relayed,
     /// The same for a password alone, with every request and no way to ask for a code: it is none for a user with a second factor.
     Basic(Option<IpAddr>),
+}
+
+impl Door {
+    /// The address, as far as it is known, of a client whose failures count.
+    const fn client(self) -> Option<Option<IpAddr>> {
+        match self {
+            Self::Process => None,
+            Self::Http(client) | Self::Basic(client) => Some(client),
+            Self::Relayed => Some(None),
+        }
+    }
 }
 
 /// Users and tokens of one registry.
@@ -92,7 +105,7 @@ impl Builtin {
             Door::Http(_) => self.require_code(&user, None, code).await?,
             Door::Basic(_) if self.has_factor(&user).await? => return Ok(None),
             Door::Basic(_) => {}
-            Door::Process => match self.require_code(&user, None, code).await {
+            Door::Process | Door::Relayed => match self.require_code(&user, None, code).await {
                 Err(refusal) if matches!(refusal.kind(), Kind::Unauthorized | Kind::TooMany) => {
                     return Ok(None);
                 }
@@ -160,7 +173,7 @@ impl Builtin {
         }
         let turn = self.passwords.turn().await?;
         // Only now: of many tries that came at once, those that wait here see the failures of those before them.
-        if let Door::Http(client) | Door::Basic(client) = door {
+        if let Some(client) = door.client() {
             self.limiter.check(username, client)?;
         }
         if registers {
@@ -173,7 +186,7 @@ impl Builtin {
             return Box::pin(self.check(credentials, door)).await;
         }
         let (right, _turn) = self.passwords.verify(turn, password, phc.clone()).await?;
-        if let (false, Door::Http(client) | Door::Basic(client)) = (right, door) {
+        if let (false, Some(client)) = (right, door.client()) {
             self.limiter.failed(username, client);
         }
         self.checked.insert(digest, Checked { phc: phc.map(Arc::from), right });
@@ -184,7 +197,9 @@ impl Builtin {
         match door {
             Door::Process => true,
             // Strangers get plain names: one that only looks like another's is a trap.
-            Door::Http(_) | Door::Basic(_) => self.config.self_registration && username.is_ascii(),
+            Door::Http(_) | Door::Basic(_) | Door::Relayed => {
+                self.config.self_registration && username.is_ascii()
+            }
         }
     }
 
@@ -313,8 +328,12 @@ impl AuthProvider for Builtin {
         self.backend.prepare().await
     }
 
-    async fn authenticate(&self, credentials: &Credentials) -> Result<Option<String>> {
-        self.log_in(credentials, Door::Process).await
+    async fn authenticate(&self, credentials: &Credentials, asker: Asker) -> Result<Option<String>> {
+        let door = match asker {
+            Asker::Application => Door::Process,
+            Asker::Client => Door::Relayed,
+        };
+        self.log_in(credentials, door).await
     }
 
     async fn validate_token(&self, token: &Secret, protocol: Option<&str>) -> Result<Option<AuthToken>> {

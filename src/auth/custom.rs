@@ -10,7 +10,7 @@ use moka::sync::Cache;
 use sha2::{Digest, Sha256};
 
 use super::AuthToken;
-use super::provider::{AuthProvider, Credentials, TokenOptions};
+use super::provider::{Asker, AuthProvider, Credentials, TokenOptions};
 use crate::core::error::{Error, Result};
 use crate::core::secret::Secret;
 use crate::core::time::Clock;
@@ -69,8 +69,8 @@ impl AuthProvider for Fenced {
         self.inner.init().await
     }
 
-    async fn authenticate(&self, credentials: &Credentials) -> Result<Option<String>> {
-        self.call("authenticate", self.inner.authenticate(credentials)).await
+    async fn authenticate(&self, credentials: &Credentials, asker: Asker) -> Result<Option<String>> {
+        self.call("authenticate", self.inner.authenticate(credentials, asker)).await
     }
 
     async fn validate_token(&self, token: &Secret, protocol: Option<&str>) -> Result<Option<AuthToken>> {

@@ -10,7 +10,9 @@ use async_trait::async_trait;
 use http::{HeaderValue, Method, header};
 use serde_json::{Value, json};
 
-use super::{Action, Auth, AuthProvider, AuthToken, Credentials, Identity, Resource, Setup, TokenOptions};
+use super::{
+    Action, Asker, Auth, AuthProvider, AuthToken, Credentials, Identity, Resource, Setup, TokenOptions,
+};
 use crate::config::Visibility;
 use crate::core::error::{Error, Result};
 use crate::core::protocol_name::ProtocolName;
@@ -38,7 +40,7 @@ struct Provider {
 
 #[async_trait]
 impl AuthProvider for Provider {
-    async fn authenticate(&self, credentials: &Credentials) -> Result<Option<String>> {
+    async fn authenticate(&self, credentials: &Credentials, _: Asker) -> Result<Option<String>> {
         self.answer().await?;
         Ok((credentials.password == Secret::new("right")).then(|| credentials.username.clone()))
     }

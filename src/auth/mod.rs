@@ -40,7 +40,7 @@ pub use identity::{AuthToken, Identity, IssuedToken, TokenInfo};
 pub(crate) use jwt::LISTING;
 pub use keys::{Document, KeySource, Lookup};
 pub use oidc::IdToken;
-pub use provider::{AuthProvider, Credentials, TokenOptions};
+pub use provider::{Asker, AuthProvider, Credentials, TokenOptions};
 pub use scope::{Action, Resource, Scope};
 pub use setup::Setup;
 
@@ -217,7 +217,7 @@ impl Auth {
             Users::Builtin(builtin) => builtin.log_in(credentials, Door::Http(client)).await,
             Users::Custom(custom) => {
                 self.limiter.check(&credentials.username, client)?;
-                let user = custom.authenticate(credentials).await?;
+                let user = custom.authenticate(credentials, Asker::Client).await?;
                 if user.is_none() {
                     self.limiter.failed(&credentials.username, client);
                 }
@@ -229,7 +229,13 @@ impl Auth {
     /// A login by password from inside the process (`AuthManager.authenticate`): an unknown name is registered. A wrong password is
     /// `None`, always.
     pub async fn authenticate_in_process(&self, credentials: &Credentials) -> Result<Option<String>> {
-        self.users.provider().authenticate(credentials).await
+        self.users.provider().authenticate(credentials, Asker::Application).await
+    }
+
+    /// A login by password of a client, that the application's own provider passes on to the built-in one: an unknown name is refused unless
+    /// self-registration is on. A wrong password is `None`, too many of them 429.
+    pub async fn authenticate_for_client(&self, credentials: &Credentials) -> Result<Option<String>> {
+        self.users.provider().authenticate(credentials, Asker::Client).await
     }
 
     /// Whether `identity` may do `action` to `resource`. `own` is the package's own setting, where its protocol has one.

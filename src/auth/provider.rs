@@ -18,6 +18,15 @@ pub struct Credentials {
     pub otp: Option<Secret>,
 }
 
+/// Who brings credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asker {
+    /// A client, over HTTP: to strangers nothing is open that the configuration doesn't open.
+    Client,
+    /// The embedding application itself.
+    Application,
+}
+
 /// What a new token should be able to do (`ITokenOptions`).
 #[derive(Debug, Clone, Default)]
 pub struct TokenOptions {
@@ -44,7 +53,7 @@ pub trait AuthProvider: Send + Sync + 'static {
     }
 
     /// The user's id, if the password is right.
-    async fn authenticate(&self, credentials: &Credentials) -> Result<Option<String>>;
+    async fn authenticate(&self, credentials: &Credentials, asker: Asker) -> Result<Option<String>>;
 
     /// The token behind a token text, if it is good now. `protocol` is a hint.
     async fn validate_token(&self, token: &Secret, protocol: Option<&str>) -> Result<Option<AuthToken>>;

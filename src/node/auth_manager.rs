@@ -102,11 +102,18 @@ impl NativeAuth {
         username: String,
         password: String,
         otp: Option<String>,
+        for_client: Option<bool>,
     ) -> napi::Result<PromiseRaw<'env, Out<Option<String>>>> {
         let auth = Arc::clone(&self.auth);
         let credentials =
             Credentials { username, password: Secret::new(password), otp: otp.map(Secret::new) };
-        self.scope.promise(env, async move { auth.authenticate_in_process(&credentials).await })
+        self.scope.promise(env, async move {
+            if for_client == Some(true) {
+                auth.authenticate_for_client(&credentials).await
+            } else {
+                auth.authenticate_in_process(&credentials).await
+            }
+        })
     }
 
     /// Makes a token.

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::callback::Callback;
-use crate::auth::{AuthProvider, AuthToken, Credentials, TokenOptions};
+use crate::auth::{Asker, AuthProvider, AuthToken, Credentials, TokenOptions};
 use crate::core::error::{Error, Result};
 use crate::core::secret::Secret;
 use crate::core::time::Timestamp;
@@ -89,13 +89,13 @@ impl AuthProvider for JsAuthProvider {
         }
     }
 
-    async fn authenticate(&self, credentials: &Credentials) -> Result<Option<String>> {
+    async fn authenticate(&self, credentials: &Credentials, asker: Asker) -> Result<Option<String>> {
         let given = json!({
             "username": credentials.username,
             "password": credentials.password.expose(),
             "otp": credentials.otp.as_ref().map(Secret::expose),
         });
-        self.authenticate.call(&json!([given])).await
+        self.authenticate.call(&json!([given, asker == Asker::Client])).await
     }
 
     async fn validate_token(&self, token: &Secret, protocol: Option<&str>) -> Result<Option<AuthToken>> {

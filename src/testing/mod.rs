@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method};
 
-use crate::auth::{AuthProvider, AuthToken, Credentials, TokenOptions};
+use crate::auth::{Asker, AuthProvider, AuthToken, Credentials, TokenOptions};
 use crate::config::Config;
 use crate::core::body::Body;
 use crate::core::error::Result;
@@ -224,7 +224,7 @@ struct TestProvider;
 
 #[async_trait]
 impl AuthProvider for TestProvider {
-    async fn authenticate(&self, credentials: &Credentials) -> Result<Option<String>> {
+    async fn authenticate(&self, credentials: &Credentials, _: Asker) -> Result<Option<String>> {
         Ok((credentials.password == Secret::new("right")).then(|| credentials.username.clone()))
     }
 

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use http::StatusCode;
-use smartregistry_native::auth::{AuthProvider, AuthToken, Credentials, TokenOptions};
+use smartregistry_native::auth::{Asker, AuthProvider, AuthToken, Credentials, TokenOptions};
 use smartregistry_native::config::Config;
 use smartregistry_native::core::body::Body;
 use smartregistry_native::core::conditional::ETag;
@@ -415,7 +415,7 @@ struct Nobody;
 
 #[async_trait]
 impl AuthProvider for Nobody {
-    async fn authenticate(&self, _credentials: &Credentials) -> Result<Option<String>> {
+    async fn authenticate(&self, _credentials: &Credentials, _: Asker) -> Result<Option<String>> {
         Ok(None)
     }
 

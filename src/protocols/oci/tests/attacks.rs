@@ -261,7 +261,7 @@ async fn cve_2025_23208_rights_that_were_taken_away_are_gone() {
 
     use async_trait::async_trait;
 
-    use crate::auth::{AuthProvider, AuthToken, Credentials, TokenOptions};
+    use crate::auth::{Asker, AuthProvider, AuthToken, Credentials, TokenOptions};
     use crate::core::secret::Secret;
 
     /// Puts its user into the group that may push, or takes them out.
@@ -269,7 +269,7 @@ async fn cve_2025_23208_rights_that_were_taken_away_are_gone() {
 
     #[async_trait]
     impl AuthProvider for Groups {
-        async fn authenticate(&self, _: &Credentials) -> Result<Option<String>> {
+        async fn authenticate(&self, _: &Credentials, _: Asker) -> Result<Option<String>> {
             Ok(None)
         }
 

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::proxy::{Image, lines, offer};
 use super::*;
-use crate::auth::{AuthProvider, AuthToken, Credentials, TokenOptions};
+use crate::auth::{Asker, AuthProvider, AuthToken, Credentials, TokenOptions};
 use crate::config::Config;
 use crate::config::upstream::ProtocolUpstreams;
 use crate::core::secret::Secret;
@@ -127,7 +127,7 @@ struct Named(Arc<AtomicUsize>);
 
 #[async_trait]
 impl AuthProvider for Named {
-    async fn authenticate(&self, _credentials: &Credentials) -> Result<Option<String>> {
+    async fn authenticate(&self, _credentials: &Credentials, _: Asker) -> Result<Option<String>> {
         Ok(None)
     }
 
