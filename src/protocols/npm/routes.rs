@@ -193,15 +193,19 @@ pub(crate) async fn dispatch(npm: &Npm, cx: &Cx, path: &Segments, request: Reque
     }
 }
 
-/// The path, without the base path once more: npm 6 puts the whole path of a tarball's URL behind the registry's, to delete it.
+/// The path, without the base path once more: npm 6 puts the whole path of a tarball's URL behind the registry's, to delete it, and npm 10 that of the
+/// attestations, to read them.
 fn path_of<'a>(cx: &Cx, method: &Method, parts: &'a [String]) -> &'a [String] {
-    if method != Method::DELETE || route(method, &Parts::of(parts)).is_some() {
+    let may_be = *method == Method::DELETE || parts.iter().any(|part| part == "attestations");
+    if !may_be || route(method, &Parts::of(parts)).is_some() {
         return parts;
     }
     let base = Segments::parse(&cx.mount.prefix).ok();
     let rest = base.as_ref().and_then(|base| parts.strip_prefix(base.parts()));
-    rest.filter(|rest| matches!(route(method, &Parts::of(rest)), Some(Route::DeleteTarball(..))))
-        .unwrap_or(parts)
+    let doubled = |rest: &&[String]| {
+        matches!(route(method, &Parts::of(rest)), Some(Route::DeleteTarball(..) | Route::Attestations(..)))
+    };
+    rest.filter(doubled).unwrap_or(parts)
 }
 
 fn route<'a>(method: &Method, parts: &'a Parts<'a>) -> Option<Route<'a>> {
