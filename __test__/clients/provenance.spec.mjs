@@ -111,9 +111,15 @@ describe('provenance', { concurrency: 1 }, () => {
   };
   const dependencies = { '@acme/tool': '1.0.0', widget: '1.0.0', gadget: '1.0.0' };
 
-  for (const version of ['npm-10', 'npm', 'npm-12']) {
+  for (const version of ['npm', 'npm-12']) {
     it(`${version} finds signatures and attestations good`, () => audit('origin', version, { signed: 3, attested: 2 }, dependencies));
   }
+
+  it('npm-10 finds signatures good', async () => {
+    // Of what is attested it wants an attestation by the registry itself, too, which there is none of.
+    await audit('origin', 'npm-10', { signed: 2 }, { gadget: '1.0.0', plain: '1.0.0' });
+    await audit('proxy', 'npm-10', { signed: 2 }, { gadget: '1.0.0', plain: '1.0.0' });
+  });
 
   it('and so it does through a registry that has them from there, and signs with a key of its own', async () => {
     (await npm('proxy', ['publish'], (await make('own', '1.0.0')).folder)).ok();
