@@ -12,11 +12,12 @@ use http::{HeaderMap, HeaderName, header};
 use moka::sync::Cache;
 
 use super::client::Answer;
-use super::entry::{Entry, Place, loaded};
+use super::entry::{Entry, Place};
 use super::exchange::{Known, Request, Said, Upstream};
 use super::failure::Failure;
 use super::figures::Verdict;
 use crate::core::body::Body;
+use crate::core::digest::Digest;
 use crate::core::error::{Error, Kind, Result};
 use crate::core::flights::{Flight, Flights};
 use crate::core::protocol_name::ProtocolName;
@@ -64,7 +65,7 @@ pub type Parse<D> = Arc<dyn Fn(&Bytes) -> Result<D> + Send + Sync>;
 /// A document of an upstream.
 #[derive(Debug)]
 pub struct Copy<D> {
-    /// The document.
+    /// The document. No other one has its version: not one of another name, of another upstream, or by other credentials.
     pub loaded: Arc<Loaded<D>>,
     /// Whose it is.
     pub upstream: Arc<Upstream>,
@@ -233,7 +234,7 @@ impl Documents {
         let Some(bytes) = place.read(objects, &text, &source.what, source.limit).await? else {
             return Ok(None);
         };
-        match parse(entry, bytes, &source.parse).await {
+        match parse(place, entry, bytes, &source.parse).await {
             Ok(held) => {
                 self.held.insert(place.clone(), held.clone());
                 Ok(Some(held))
@@ -278,7 +279,10 @@ impl Documents {
         });
         let began = self.clock.now();
         match news(upstream, &request, source).await? {
-            News::Text(text) => self.take(objects, upstream, source, place, text, began).await.map(Some),
+            News::Text(text) => {
+                let sum = sum_of(&text.bytes).await.map_err(Failure::Ours)?;
+                self.take(objects, upstream, source, place, text, sum, began).await.map(Some)
+            }
             News::Unchanged => {
                 let Some(had) = had else {
                     return Err(Failure::Nonsense(
@@ -312,11 +316,13 @@ impl Documents {
         source: &Source<D>,
         place: &Place,
         text: Text,
+        sum: String,
         began: Timestamp,
     ) -> Result<(Held, Verdict), Failure> {
         let Text { bytes, etag, last_modified } = text;
-        let unnamed = Entry { checked: began, text: Some(String::new()), etag, last_modified };
-        let held = parse(unnamed, bytes.clone(), &source.parse).await.map_err(|error| {
+        let unnamed =
+            Entry { checked: began, text: Some(String::new()), sum: Some(sum), etag, last_modified };
+        let held = parse(place, unnamed, bytes.clone(), &source.parse).await.map_err(|error| {
             let failure = Failure::Nonsense(format!("{} can't be read: {}", source.what, error.message()));
             upstream.suffered(&failure);
             failure
@@ -325,9 +331,9 @@ impl Documents {
             return Ok((held, Verdict::Miss));
         }
         let text = place.write(objects, bytes, began).await.map_err(Failure::Ours)?;
-        let entry = Entry { text: Some(text.clone()), ..held.entry };
+        let entry = Entry { text: Some(text), ..held.entry };
         self.settle(objects, upstream, place, entry.clone()).await?;
-        let held = rename::<D>(Held { entry, ..held }, &text);
+        let held = Held { entry, ..held };
         self.missing.invalidate(place);
         self.held.insert(place.clone(), held.clone());
         Ok((held, Verdict::Miss))
@@ -404,23 +410,22 @@ async fn news<D>(upstream: &Upstream, request: &Request, source: &Source<D>) -> 
     }
 }
 
-/// Gives a document that was parsed before it was stored the version that it has now.
-fn rename<D: Send + Sync + 'static>(held: Held, text: &str) -> Held {
-    match held.loaded.downcast::<Loaded<D>>() {
-        Ok(one) => match Arc::try_unwrap(one) {
-            Ok(one) => Held { loaded: Arc::new(loaded(one.document, text, one.size)), ..held },
-            Err(one) => Held { loaded: one, ..held },
-        },
-        Err(other) => Held { loaded: other, ..held },
-    }
-}
-
-async fn parse<D: Send + Sync + 'static>(entry: Entry, bytes: Bytes, read: &Parse<D>) -> Result<Held> {
+async fn parse<D: Send + Sync + 'static>(
+    place: &Place,
+    entry: Entry,
+    bytes: Bytes,
+    read: &Parse<D>,
+) -> Result<Held> {
     let size = bytes.len() as u64;
     let read = Arc::clone(read);
     let document = off_thread(bytes.len(), move || read(&bytes)).await??;
-    let text = entry.text.clone().unwrap_or_default();
-    Ok(Held { loaded: Arc::new(loaded(document, &text, size)), entry, size })
+    let loaded = Loaded { document, version: place.version(&entry), size };
+    Ok(Held { loaded: Arc::new(loaded), entry, size })
+}
+
+async fn sum_of(bytes: &Bytes) -> Result<String> {
+    let text = bytes.clone();
+    off_thread(bytes.len(), move || Digest::sha256(&text).hex()).await
 }
 
 async fn off_thread<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {

@@ -42,7 +42,8 @@ pub(crate) async fn get_packument(
             Response::new(StatusCode::NOT_MODIFIED).header(header::LAST_MODIFIED, modified.http_date());
         return Ok(proxy::describe(npm, describe(response, cx, name, &loaded, &tag), source.as_ref()));
     }
-    let ready = npm.representations.get(npm, cx, name, &loaded, form).await?;
+    let folder = source.as_ref().map(|(upstream, _)| upstream.folder());
+    let ready = npm.representations.get(npm, cx, name, &loaded, folder, form).await?;
     let gzip = negotiate::accepts_encoding(request.header(header::ACCEPT_ENCODING), "gzip");
     let body = if gzip { ready.gzip.clone() } else { ready.plain.clone() };
     let mut response = Response::ok(form.content_type(), body).header(header::LAST_MODIFIED, &ready.modified);

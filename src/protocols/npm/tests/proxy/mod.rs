@@ -3,8 +3,10 @@
 mod documents;
 mod extras;
 mod faults;
+mod people;
 mod safety;
 mod tarballs;
+mod uncached;
 
 use std::sync::Arc;
 
