@@ -43,3 +43,21 @@ async fn other_credentials_show_other_packages_whether_they_are_kept_or_not() {
         }
     }
 }
+
+#[tokio::test]
+async fn another_address_under_the_same_id_is_another_upstream() {
+    let (hers, his) = (FakeUpstream::start().await, FakeUpstream::start().await);
+    serve(&hers, "secret", &["1.0.0"]);
+    serve(&hers, "shared", &["1.0.0"]);
+    serve(&his, "shared", &["2.0.0"]);
+    let people = PerUser::new(&[("alice", hers.config()), ("bob", his.config())]);
+    let registry = TestRegistry::with_upstreams(json!({}), people).await;
+    for path in ["/secret", "/secret/-/secret-1.0.0.tgz"] {
+        assert_eq!(ask(&registry, "alice", path).await.status, 200, "{path}");
+        assert_eq!(ask(&registry, "bob", path).await.status, 404, "{path}");
+    }
+    for (user, version) in [("alice", "1.0.0"), ("bob", "2.0.0")] {
+        let shown = ask(&registry, user, "/shared").await.json();
+        assert_eq!(shown["dist-tags"]["latest"], version, "{user}");
+    }
+}
