@@ -112,6 +112,13 @@ pub(crate) async fn package(npm: &Npm, cx: &Cx, name: &PackageName, newest: bool
 }
 
 /// The upstreams of a name.
+/// Whether the name is free for what an upstream has, and the caller may read that.
+async fn is_theirs(cx: &Cx, name: &PackageName) -> Result<bool> {
+    let own = read::cached(cx, name).await?;
+    let visibility = own.as_ref().and_then(|own| own.document.notes.access);
+    Ok(!own.is_some_and(|own| own.document.is_owned()) && access::may_read(cx, name, visibility).await?)
+}
+
 async fn ask(cx: &Cx, name: &PackageName, kind: &'static str) -> Result<Option<Candidates>> {
     let scope = name.scope().map(|scope| format!("@{scope}"));
     cx.upstreams(name.as_str(), scope.as_deref(), kind).await
