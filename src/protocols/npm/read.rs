@@ -98,8 +98,8 @@ pub(crate) async fn get_version(npm: &Npm, cx: &Cx, name: &PackageName, wanted: 
         let latest = packument.tags.get("latest").map(String::as_str);
         packument.release(version::max_satisfying(wanted, all, latest)?)
     };
-    if let Some(reason) = packument.restrictions.versions.get(wanted) {
-        return Err(Error::denied(format!("{name} {wanted} {reason}")));
+    if exact.is_none() {
+        packument.check_restrictions(wanted)?;
     }
     let release = exact
         .or_else(cleaned)

@@ -150,6 +150,26 @@ async fn two_sources_of_one_package_are_one_where_that_is_wanted() {
 }
 
 #[tokio::test]
+async fn what_is_kept_back_of_theirs_is_not_kept_back_of_ours() {
+    let fake = FakeUpstream::start().await;
+    serve(&fake, "widget", &["1.0.0", "9.0.0", "9.1.0"]);
+    let policy = json!({ "block": [{ "name": "widget", "versions": "1.0.0 || 9.1.0" }] });
+    let registry = with(&fake, json!({ "merge": ["widget"], "policy": policy })).await;
+    let ours = publish(&registry, "widget", "1.0.0").await;
+    for path in ["/widget/1.0.0", "/widget/v1.0.0", "/widget/latest", "/widget/9.0.0"] {
+        assert_eq!(registry.send(get(path)).await.status, 200, "{path}");
+    }
+    let tarball = registry.send(TestRequest::get(&ours.tarball_path())).await;
+    assert_eq!((tarball.status, tarball.bytes()), (200, &Bytes::from(ours.tgz())));
+    for path in ["/widget/9.1.0", "/widget/-/widget-9.1.0.tgz"] {
+        assert_eq!(registry.send(get(path)).await.status, 403, "{path}");
+    }
+    let document = registry.send(get("/widget")).await.json();
+    let kept_back = document["policyRestrictions"]["versions"].as_object().unwrap();
+    assert_eq!(kept_back.keys().collect::<Vec<_>>(), ["9.1.0"]);
+}
+
+#[tokio::test]
 async fn an_outage_opens_no_door_to_the_next_upstream() {
     let (private, public) = (FakeUpstream::start().await, FakeUpstream::start().await);
     serve(&private, "widget", &["1.0.0"]);
