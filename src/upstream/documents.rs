@@ -43,7 +43,7 @@ pub struct Source<D> {
     pub limit: u64,
     /// Whether it never changes.
     pub immutable: bool,
-    /// Reads the text; what it refuses is neither served nor kept.
+    /// Reads the text, given when it came to be at the latest; what it refuses is neither served nor kept.
     pub parse: Parse<D>,
 }
 
@@ -60,7 +60,7 @@ impl<D> Clone for Source<D> {
 }
 
 /// Reads a text, off the async threads if it is long.
-pub type Parse<D> = Arc<dyn Fn(&Bytes) -> Result<D> + Send + Sync>;
+pub type Parse<D> = Arc<dyn Fn(&Bytes, Timestamp) -> Result<D> + Send + Sync>;
 
 /// A document of an upstream.
 #[derive(Debug)]
@@ -94,6 +94,8 @@ struct Held {
 pub(super) struct Documents {
     held: Cache<Place, Held>,
     missing: Cache<Place, Timestamp>,
+    /// What a document was that is kept nowhere, and since when.
+    seen: Cache<Place, (String, Timestamp)>,
     loading: Flights<Place, Option<Held>, Failure>,
     asking: Flights<Place, Option<(Held, Verdict)>, Failure>,
     protocol: ProtocolName,
@@ -107,6 +109,7 @@ impl Documents {
         Self {
             held: Cache::builder().max_capacity(bytes).weigher(weigh).build(),
             missing: Cache::new(MISSING_KEPT),
+            seen: Cache::new(MISSING_KEPT),
             loading: Flights::default(),
             asking: Flights::default(),
             protocol,
@@ -130,6 +133,7 @@ impl Documents {
     pub(super) fn forget(&self) {
         self.held.invalidate_all();
         self.missing.invalidate_all();
+        self.seen.invalidate_all();
     }
 
     /// Whether the upstream ever had it.
@@ -281,7 +285,14 @@ impl Documents {
         match news(upstream, &request, source).await? {
             News::Text(text) => {
                 let sum = sum_of(&text.bytes).await.map_err(Failure::Ours)?;
-                self.take(objects, upstream, source, place, text, sum, began).await.map(Some)
+                let Some(had) = had.filter(|had| had.entry.sum.as_ref() == Some(&sum)) else {
+                    return self.take(objects, upstream, source, place, text, sum, began).await.map(Some);
+                };
+                // The same again, from an upstream that does not know what it is known by.
+                let Text { etag, last_modified, .. } = text;
+                let entry = Entry { checked: began, etag, last_modified, ..had.entry };
+                let held = self.renew(objects, upstream, place, Held { entry, ..had }).await?;
+                Ok(Some((held, Verdict::Miss)))
             }
             News::Unchanged => {
                 let Some(had) = had else {
@@ -290,9 +301,7 @@ impl Documents {
                     ));
                 };
                 let entry = Entry { checked: began, ..had.entry };
-                let entry = self.settle(objects, upstream, place, entry).await?;
-                let held = Held { entry, ..had };
-                self.held.insert(place.clone(), held.clone());
+                let held = self.renew(objects, upstream, place, Held { entry, ..had }).await?;
                 Ok(Some((held, Verdict::Revalidated)))
             }
             News::Missing => {
@@ -308,6 +317,40 @@ impl Documents {
         }
     }
 
+    /// Writes down that what is held is fresh.
+    async fn renew(
+        &self,
+        objects: &Objects,
+        upstream: &Upstream,
+        place: &Place,
+        held: Held,
+    ) -> Result<Held, Failure> {
+        let entry = self.settle(objects, upstream, place, held.entry).await?;
+        let held = Held { entry, ..held };
+        self.held.insert(place.clone(), held.clone());
+        Ok(held)
+    }
+
+    /// Since when a document is what it is, as far as anybody knows.
+    fn dated(
+        &self,
+        upstream: &Upstream,
+        place: &Place,
+        text: &Text,
+        sum: &str,
+        began: Timestamp,
+    ) -> Timestamp {
+        let said = text.last_modified.as_deref().and_then(Timestamp::parse_http_date);
+        let since = said.filter(|said| *said <= began).unwrap_or(began);
+        if upstream.cache.enabled {
+            return since;
+        }
+        let seen = self.seen.get(place).filter(|(seen, _)| seen == sum).map(|(_, since)| since);
+        let since = seen.map_or(since, |seen| seen.min(since));
+        self.seen.insert(place.clone(), (sum.to_owned(), since));
+        since
+    }
+
     /// Takes a document in: parsed before it is believed, written before it is named.
     async fn take<D: Send + Sync + 'static>(
         &self,
@@ -319,9 +362,10 @@ impl Documents {
         sum: String,
         began: Timestamp,
     ) -> Result<(Held, Verdict), Failure> {
+        let since = Some(self.dated(upstream, place, &text, &sum, began));
         let Text { bytes, etag, last_modified } = text;
-        let unnamed =
-            Entry { checked: began, text: Some(String::new()), sum: Some(sum), etag, last_modified };
+        let (text, sum) = (Some(String::new()), Some(sum));
+        let unnamed = Entry { checked: began, text, sum, since, etag, last_modified };
         let held = parse(place, unnamed, bytes.clone(), &source.parse).await.map_err(|error| {
             let failure = Failure::Nonsense(format!("{} can't be read: {}", source.what, error.message()));
             upstream.suffered(&failure);
@@ -418,7 +462,8 @@ async fn parse<D: Send + Sync + 'static>(
 ) -> Result<Held> {
     let size = bytes.len() as u64;
     let read = Arc::clone(read);
-    let document = off_thread(bytes.len(), move || read(&bytes)).await??;
+    let since = entry.since();
+    let document = off_thread(bytes.len(), move || read(&bytes, since)).await??;
     let loaded = Loaded { document, version: place.version(&entry), size };
     Ok(Held { loaded: Arc::new(loaded), entry, size })
 }

@@ -35,6 +35,9 @@ pub(super) struct Entry {
     /// What the text hashes to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) sum: Option<String>,
+    /// No later than this the text came to be: as the upstream says, or when it was first seen here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) since: Option<Timestamp>,
     /// What to ask with the next time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) etag: Option<String>,
@@ -50,6 +53,10 @@ impl JsonDocument for Entry {
 impl Entry {
     pub(super) fn age(&self, now: Timestamp) -> Duration {
         now.since(self.checked)
+    }
+
+    pub(super) fn since(&self) -> Timestamp {
+        self.since.unwrap_or(self.checked)
     }
 }
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 use moka::sync::Cache;
 
 use super::error::not_found;
+use super::json::Members;
 use super::model::Packument;
 use super::name::PackageName;
 use super::{Npm, access, keys, read};
@@ -176,7 +177,7 @@ fn source(name: &PackageName, limit: u64) -> Source<Packument> {
         what: format!("the packument of {name}"),
         limit,
         immutable: false,
-        parse: Arc::new(move |bytes| Packument::parse_foreign(bytes, &own_name)),
+        parse: Arc::new(move |bytes, since| Packument::parse_foreign(bytes, &own_name, since)),
     }
 }
 
@@ -186,14 +187,21 @@ impl Packument {
         !self.is_new() || !self.notes.staged.is_empty()
     }
 
-    /// Another registry's packument. What it says beside what npm knows is its own affair.
-    fn parse_foreign(bytes: &Bytes, name: &PackageName) -> Result<Self> {
+    /// Another registry's packument. What it says beside what npm knows is its own affair. Where it does not say when versions came, they came by
+    /// `since`: clients believe that nothing is newer than `modified`, so the epoch would make everything old enough.
+    fn parse_foreign(bytes: &Bytes, name: &PackageName, since: Timestamp) -> Result<Self> {
         let mut packument = Self::parse(bytes)?;
         if packument.name != name.as_str() {
             return Err(Error::invalid("it is the packument of another package"));
         }
         packument.notes = super::model::Notes::default();
         packument.releases.iter_mut().for_each(|release| release.foreign = true);
+        let undated = packument.releases.iter().any(|one| !packument.time.contains_key(one.version.as_ref()));
+        if undated && !packument.time.contains_key("modified") {
+            let said = Members::parse(bytes).and_then(|members| members.text("modified"));
+            let said = said.filter(|text| Timestamp::parse_rfc3339(text).is_some());
+            packument.time.insert("modified".to_owned(), said.unwrap_or_else(|| since.rfc3339()));
+        }
         Ok(packument)
     }
 }

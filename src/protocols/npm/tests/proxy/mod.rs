@@ -1,5 +1,6 @@
 //! Packages of a scripted upstream, through a registry in memory.
 
+mod dates;
 mod documents;
 mod extras;
 mod faults;

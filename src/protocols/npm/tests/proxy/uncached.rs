@@ -47,3 +47,17 @@ async fn a_merged_package_follows_theirs() {
     serve(&fake, "widget", &["1.0.0", "1.1.0"]);
     assert!(registry.send(get("/widget")).await.json()["versions"]["1.1.0"].is_object());
 }
+
+#[tokio::test]
+async fn without_dates_the_first_look_is_what_is_known() {
+    let fake = FakeUpstream::start().await;
+    let mut document = packument(&fake, "widget", &["1.0.0"]);
+    document.as_object_mut().unwrap().remove("time");
+    fake.on("/widget", Reply::json(&document));
+    let registry = with(&fake, uncached()).await;
+    let seen = registry.clock.now().rfc3339();
+    for _ in 0..2 {
+        assert_eq!(registry.send(get("/widget")).await.json()["time"]["1.0.0"], seen);
+        registry.clock.advance(std::time::Duration::from_hours(1));
+    }
+}
