@@ -21,18 +21,12 @@ pub(crate) async fn get_packument(
     name: &PackageName,
     request: &Request,
 ) -> Result<Response> {
-    let editable = request.query.get("write") == Some("true");
-    let proxy::Shown { loaded, source } =
-        proxy::package(npm, cx, name, editable || wants_newest(request)).await?;
+    if request.query.get("write") == Some("true") {
+        return get_editable(npm, cx, name).await;
+    }
+    let proxy::Shown { loaded, source } = proxy::package(npm, cx, name, wants_newest(request)).await?;
     note_read(cx, name, &loaded, source.is_some()).await?;
     let base = cx.mount.base_url();
-    if editable {
-        // About to be changed and sent back: the document as it is now, with its revision, from no cache and for none.
-        let signer = npm.signing.for_unsigned(cx, &loaded.document).await?;
-        let text =
-            representations::full(name, &loaded.document, &View { base: &base, signer: signer.as_deref() });
-        return Ok(Response::ok(FULL, text).static_header(header::CACHE_CONTROL, "no-store"));
-    }
     let form = wanted_form(request);
     let tag = Representations::tag(&loaded, &base, form);
     let known = request.header(header::IF_NONE_MATCH).is_some_and(|tags| conditional::matches(tags, &tag));
@@ -51,6 +45,18 @@ pub(crate) async fn get_packument(
         response = response.static_header(header::CONTENT_ENCODING, "gzip");
     }
     Ok(proxy::describe(npm, describe(response, cx, name, &loaded, &tag), source.as_ref()))
+}
+
+/// About to be changed and sent back: our own document as it is now, with its revision, from no cache and for none. What an upstream has can't be
+/// changed here, and is not in it.
+async fn get_editable(npm: &Npm, cx: &Cx, name: &PackageName) -> Result<Response> {
+    let loaded = load(cx, name, true).await?;
+    note_read(cx, name, &loaded, false).await?;
+    let signer = npm.signing.for_unsigned(cx, &loaded.document).await?;
+    let base = cx.mount.base_url();
+    let text =
+        representations::full(name, &loaded.document, &View { base: &base, signer: signer.as_deref() });
+    Ok(Response::ok(FULL, text).static_header(header::CACHE_CONTROL, "no-store"))
 }
 
 /// Tells the hooks that somebody reads the document. An upstream's is none of the application's objects.

@@ -112,7 +112,6 @@ pub(crate) async fn package(npm: &Npm, cx: &Cx, name: &PackageName, newest: bool
     if shown.loaded.document.is_new() { Err(not_found()) } else { Ok(shown) }
 }
 
-/// The upstreams of a name.
 /// Whether the name is free for what an upstream has, and the caller may read that.
 async fn is_theirs(cx: &Cx, name: &PackageName) -> Result<bool> {
     let own = read::cached(cx, name).await?;
@@ -120,6 +119,7 @@ async fn is_theirs(cx: &Cx, name: &PackageName) -> Result<bool> {
     Ok(!own.is_some_and(|own| own.document.is_owned()) && access::may_read(cx, name, visibility).await?)
 }
 
+/// The upstreams of a name.
 async fn ask(cx: &Cx, name: &PackageName, kind: &'static str) -> Result<Option<Candidates>> {
     let scope = name.scope().map(|scope| format!("@{scope}"));
     cx.upstreams(name.as_str(), scope.as_deref(), kind).await
@@ -206,6 +206,40 @@ impl Packument {
     }
 }
 
+/// The upstream that has a package of this name.
+async fn whose(npm: &Npm, cx: &Cx, name: &PackageName, candidates: &Candidates) -> Result<Option<Arc<str>>> {
+    let late = |_| Err(Error::unavailable("the upstream takes too long"));
+    let found = tokio::time::timeout(PUBLISH, of_upstream(npm, cx, name, candidates)).await;
+    let source = found.unwrap_or_else(late)?.and_then(|shown| shown.source);
+    Ok(source.map(|(upstream, _)| Arc::clone(&upstream.id)))
+}
+
+/// Puts a refusal to change what is not here: where it is an upstream's, 404 would leave somebody who sees the package at a loss.
+pub(super) async fn explain(npm: &Npm, cx: &Cx, name: &PackageName, refusal: Error) -> Error {
+    if refusal.kind() != Kind::NotFound || !cx.upstream.is_used() {
+        return refusal;
+    }
+    let whose = async {
+        if !is_theirs(cx, name).await? {
+            return Ok(None);
+        }
+        match ask(cx, name, "packument").await? {
+            Some(candidates) => whose(npm, cx, name, &candidates).await,
+            None => Ok(None),
+        }
+    };
+    match whose.await {
+        Ok(Some(upstream)) => Error::denied(format!(
+            "{name} is a package of upstream {upstream}; only what was published here can be changed here"
+        )),
+        Ok(None) => refusal,
+        Err(error) => {
+            tracing::info!(package = name.as_str(), "nobody can say whose it is: {}", error.message());
+            refusal
+        }
+    }
+}
+
 /// Goes on unless the name belongs to a package of an upstream: who publishes that by mistake would hide it from everybody here.
 pub(super) async fn may_take_name(npm: &Npm, cx: &Cx, name: &PackageName) -> Result<()> {
     if !cx.upstream.is_used() {
@@ -218,15 +252,11 @@ pub(super) async fn may_take_name(npm: &Npm, cx: &Cx, name: &PackageName) -> Res
     let Some(candidates) = ask(cx, name, "packument").await?.filter(|all| !all.allow_shadowing) else {
         return Ok(());
     };
-    let late = |_| Err(Error::unavailable("the upstream takes too long"));
-    match tokio::time::timeout(PUBLISH, of_upstream(npm, cx, name, &candidates)).await.unwrap_or_else(late) {
+    match whose(npm, cx, name, &candidates).await {
         Ok(None) => Ok(()),
-        Ok(Some(shown)) => {
-            let whose = shown.source.map(|(upstream, _)| upstream.id.to_string()).unwrap_or_default();
-            Err(Error::denied(format!(
-                "{name} is a package of upstream {whose}, and publishing it here would hide that; choose another name, or set `upstreams.npm.allowShadowing`"
-            )))
-        }
+        Ok(Some(upstream)) => Err(Error::denied(format!(
+            "{name} is a package of upstream {upstream}, and publishing it here would hide that; choose another name, or set `upstreams.npm.allowShadowing`"
+        ))),
         // Work goes on while an upstream is away: this guards against a mistake, not against an enemy.
         Err(error) => {
             tracing::info!(
