@@ -186,6 +186,26 @@ async fn an_audit_asks_about_their_packages_only() {
 }
 
 #[tokio::test]
+async fn keys_that_signed_before_signing_was_switched_off_stay_beside_theirs() {
+    let fake = FakeUpstream::start().await;
+    let key = json!({ "keyid": "SHA256:theirs", "key": "k", "keytype": "ecdsa-sha2-nistp256", "scheme": "ecdsa-sha2-nistp256", "expires": null });
+    fake.on("/-/npm/v1/keys", Reply::json(&json!({ "keys": [key] })));
+    let signing = over(&fake).await;
+    publish(&signing, "ours", "1.0.0").await;
+    let off = json!({
+        "upstreams": { "npm": fake.config() },
+        "npm": { "enabled": true, "basePath": "/npm", "features": { "signing": false } },
+    });
+    let registry = signing.another(off, None).await;
+    let signed = registry.send(get("/ours/1.0.0")).await.json();
+    let by = &signed["dist"]["signatures"][0]["keyid"];
+    let keys = registry.send(get("/-/npm/v1/keys")).await.json();
+    let ids: Vec<&Value> = keys["keys"].as_array().unwrap().iter().map(|key| &key["keyid"]).collect();
+    assert_eq!(ids, [by, &json!("SHA256:theirs")]);
+    assert!(keys["keys"].as_array().unwrap().iter().all(|key| key.get("private").is_none()));
+}
+
+#[tokio::test]
 async fn keys_and_attestations_of_an_upstream_are_served_with_ours() {
     let fake = FakeUpstream::start().await;
     let mut document = packument(&fake, "widget", &["1.0.0"]);
