@@ -43,8 +43,8 @@ pub(super) struct Known {
     filled: Cache<Name, ()>,
     /// Those that were not ours when this process last looked, for who asks for something else by the same name.
     pub(super) others: Cache<Name, Timestamp>,
-    /// Manifests (`true`) and blobs that no upstream has, and when they said so.
-    pub(super) absent: Cache<(Name, Digest, bool), Timestamp>,
+    /// Manifests (`true`) and blobs that none of the upstreams has that are asked, and when they said so.
+    pub(super) absent: Cache<(Name, String, Digest, bool), Timestamp>,
     /// Repositories that an upstream opens to these credentials, and when it said so.
     pub(super) opened: Cache<(String, Name), Timestamp>,
 }

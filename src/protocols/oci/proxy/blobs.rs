@@ -129,7 +129,7 @@ pub(super) async fn take(call: &Call<'_>, place: &Place, digest: &Digest) -> Res
     if call.is_absent(place, digest, false) {
         return Ok(None);
     }
-    let flight = call.oci.flights.blobs.join(&(place.name.clone(), digest.clone()), || {
+    let flight = call.oci.flights.blobs.join(&(place.name.clone(), place.asked(), digest.clone()), || {
         let (desk, place, digest) = (Desk::of(call), place.clone(), digest.clone());
         async move { take_now(&desk, &place, &digest).await }.boxed()
     });
@@ -142,7 +142,7 @@ async fn take_now(desk: &Desk, place: &Place, digest: &Digest) -> Result<Option<
     let here = call.cx.objects.stat(&keys::blob(digest)?).await?.map(|meta| meta.size);
     let mut trouble = None;
     for (upstream, repository) in place.by_digest(&mut trouble) {
-        let seat = call.oci.flights.seats.take(&place.name, digest);
+        let seat = call.oci.flights.seats.take(&place.name, upstream.folder(), digest);
         let taken = async {
             // What is here, or on its way for another repository, is this one's too only if its upstream says so.
             if here.is_some() || !seat.alone {

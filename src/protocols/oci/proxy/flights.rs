@@ -10,8 +10,8 @@ use super::super::{Call, Oci};
 use super::blobs::Taken;
 use super::manifests::Fetched;
 
-/// By repository and digest.
-type Board<T> = crate::core::flights::Flights<(Name, Digest), T>;
+/// By repository, who is asked for it, and digest: what an upstream lets one user have is not for another whom it was not asked about.
+type Board<T> = crate::core::flights::Flights<(Name, String, Digest), T>;
 
 /// Everything that this process is fetching.
 #[derive(Default)]
@@ -19,34 +19,38 @@ pub(in super::super) struct Flights {
     pub(super) manifests: Board<Option<Fetched>>,
     pub(super) blobs: Board<Option<Taken>>,
     /// Blobs that become visible once they are stored.
-    pub(super) links: Board<bool>,
+    pub(super) links: crate::core::flights::Flights<(Name, Digest), bool>,
     pub(super) seats: Seats,
 }
 
-/// Which repositories are having a blob fetched. The bytes are fetched once for all of them, so who comes second has to be known to its upstream
-/// as one that has the blob.
+/// Which repositories are having a blob fetched, and from whom. The bytes are fetched once for all of them, so who comes second has to be known to its
+/// upstream as one that has the blob.
 #[derive(Default)]
 pub(super) struct Seats(Arc<Mutex<Seated>>);
 
-/// By blob, how many of each repository's requests are at it.
-type Seated = HashMap<Digest, HashMap<Name, usize>>;
+/// A repository, and the folder of the upstream that is asked.
+type Guest = (Name, String);
+
+/// By blob, how many of each guest's requests are at it.
+type Seated = HashMap<Digest, HashMap<Guest, usize>>;
 
 /// That a repository is; until it is dropped.
 pub(super) struct Seat {
     seats: Arc<Mutex<Seated>>,
-    name: Name,
+    guest: Guest,
     digest: Digest,
-    /// Whether no other repository was.
+    /// Whether nobody else was.
     pub(super) alone: bool,
 }
 
 impl Seats {
-    pub(super) fn take(&self, name: &Name, digest: &Digest) -> Seat {
+    pub(super) fn take(&self, name: &Name, folder: &str, digest: &Digest) -> Seat {
+        let guest = (name.clone(), folder.to_owned());
         let mut seats = self.0.lock();
         let of_blob = seats.entry(digest.clone()).or_default();
-        *of_blob.entry(name.clone()).or_default() += 1;
+        *of_blob.entry(guest.clone()).or_default() += 1;
         let alone = of_blob.len() == 1;
-        Seat { seats: Arc::clone(&self.0), name: name.clone(), digest: digest.clone(), alone }
+        Seat { seats: Arc::clone(&self.0), guest, digest: digest.clone(), alone }
     }
 }
 
@@ -54,10 +58,10 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut seats = self.seats.lock();
         let Some(of_blob) = seats.get_mut(&self.digest) else { return };
-        if let Some(count) = of_blob.get_mut(&self.name) {
+        if let Some(count) = of_blob.get_mut(&self.guest) {
             *count -= 1;
             if *count == 0 {
-                of_blob.remove(&self.name);
+                of_blob.remove(&self.guest);
             }
         }
         if of_blob.is_empty() {
@@ -92,15 +96,18 @@ mod tests {
     fn a_seat_is_given_back_however_many_had_it() {
         let (seats, digest) = (Seats::default(), Digest::sha256(b"x"));
         let (a, b) = (Name::parse("a").unwrap(), Name::parse("b").unwrap());
-        let first = seats.take(&a, &digest);
-        let again = seats.take(&a, &digest);
+        let first = seats.take(&a, "one", &digest);
+        let again = seats.take(&a, "one", &digest);
         assert!(first.alone && again.alone);
         drop(first);
-        let other = seats.take(&b, &digest);
+        let other = seats.take(&b, "one", &digest);
         assert!(!other.alone);
         drop(again);
-        assert!(!seats.take(&a, &digest).alone, "the other one is at it still");
+        assert!(!seats.take(&a, "one", &digest).alone, "the other one is at it still");
         drop(other);
-        assert!(seats.take(&a, &digest).alone && seats.0.lock().is_empty());
+        let elsewhere = seats.take(&a, "two", &digest);
+        assert!(elsewhere.alone && !seats.take(&a, "one", &digest).alone, "another upstream is to be asked");
+        drop(elsewhere);
+        assert!(seats.take(&a, "one", &digest).alone && seats.0.lock().is_empty());
     }
 }

@@ -106,10 +106,11 @@ pub(super) async fn fetch(call: &Call<'_>, place: &Place, digest: &Digest) -> Re
     if call.is_absent(place, digest, true) {
         return Ok(None);
     }
-    let flight = call.oci.flights.manifests.join(&(place.name.clone(), digest.clone()), || {
-        let (desk, place, digest) = (Desk::of(call), place.clone(), digest.clone());
-        async move { fetch_now(&desk.call(), &place, &digest).await }.boxed()
-    });
+    let flight =
+        call.oci.flights.manifests.join(&(place.name.clone(), place.asked(), digest.clone()), || {
+            let (desk, place, digest) = (Desk::of(call), place.clone(), digest.clone());
+            async move { fetch_now(&desk.call(), &place, &digest).await }.boxed()
+        });
     flight.await.map_err(|error| Error::repeat(&error))
 }
 
@@ -190,9 +191,8 @@ async fn keep(
 impl Call<'_> {
     /// Whether all upstreams have said a moment ago that they do not have it.
     pub(super) fn is_absent(&self, place: &Place, digest: &Digest, manifest: bool) -> bool {
-        let Some(said) = self.oci.known.absent.get(&(place.name.clone(), digest.clone(), manifest)) else {
-            return false;
-        };
+        let what = (place.name.clone(), place.asked(), digest.clone(), manifest);
+        let Some(said) = self.oci.known.absent.get(&what) else { return false };
         let age = self.cx.clock.now().since(said);
         place.candidates.iter().flat_map(Candidates::iter).all(|upstream| age < upstream.negative_ttl())
     }
@@ -208,7 +208,8 @@ impl Call<'_> {
         if let Some(trouble) = trouble {
             return Err(trouble);
         }
-        self.oci.known.absent.insert((place.name.clone(), digest.clone(), manifest), self.cx.clock.now());
+        let what = (place.name.clone(), place.asked(), digest.clone(), manifest);
+        self.oci.known.absent.insert(what, self.cx.clock.now());
         Ok(None)
     }
 }

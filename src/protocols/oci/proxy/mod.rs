@@ -178,6 +178,12 @@ impl Place {
         self.candidates.is_some()
     }
 
+    /// Who is asked, for what is shared or remembered of their answers: another user may be given others.
+    fn asked(&self) -> String {
+        let folders = self.candidates.iter().flat_map(Candidates::iter).map(|upstream| upstream.folder());
+        folders.collect::<Vec<_>>().join("/")
+    }
+
     /// The upstreams that may be asked for what a digest names, each with its name for the repository. Those that policy forbids are left out,
     /// and `trouble` says why.
     fn by_digest(&self, trouble: &mut Option<Error>) -> Vec<(Arc<Upstream>, String)> {

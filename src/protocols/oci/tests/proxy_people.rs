@@ -84,6 +84,48 @@ async fn what_one_users_credentials_open_is_closed_to_others() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_on_its_way_to_one_user_is_not_joined_by_another() {
+    let fake = FakeUpstream::start().await;
+    let image = offer(&fake, "team/app", "v1", b"the layer");
+    fake.script(|asked| match asked.header("authorization") {
+        Some("Bearer alice") => None,
+        _ => Some(Reply::new(404, "{}")),
+    });
+    let config = |token: &str| {
+        let mut config = fake.config();
+        config["upstreams"][0]["auth"] = json!({ "type": "bearer", "token": token });
+        config
+    };
+    let people = PerUser::new(&[("alice", config("alice")), ("bob", config("bob"))]);
+    let registry = Arc::new(TestRegistry::with_upstreams(json!({}), people).await);
+    let ask = |user: &'static str, path: &str| {
+        let (registry, request) = (Arc::clone(&registry), get(path).token(&format!("user:{user}")));
+        tokio::spawn(async move { registry.send(request).await })
+    };
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    for (path, reply) in [
+        (image.by_digest("team/app"), manifest_reply(&image.manifest, IMAGE)),
+        (image.blob("team/app"), Reply::ok(image.layer.clone())),
+    ] {
+        fake.on(&path, reply.gate(&gate));
+        let from = fake.count();
+        // What one may not have does not become what the other one may not have.
+        assert_eq!(ask("bob", &path).await.unwrap().status, 404, "{path}");
+        let hers = ask("alice", &path);
+        while !lines(&fake, from).contains(&format!("GET {path}")) || fake.count() < from + 2 {
+            tokio::task::yield_now().await;
+        }
+        registry.clock.advance(std::time::Duration::from_secs(61));
+        let his = tokio::time::timeout(std::time::Duration::from_secs(10), ask("bob", &path)).await;
+        assert_eq!(his.expect("he waits for nobody").unwrap().status, 404, "{path}");
+        gate.add_permits(1);
+        assert_eq!(hers.await.unwrap().status, 200, "{path}");
+        assert_eq!(ask("bob", &path).await.unwrap().status, 404, "{path}");
+        assert_eq!(ask("alice", &path).await.unwrap().status, 200, "{path}");
+    }
+}
+
 #[tokio::test]
 async fn what_is_kept_nowhere_is_told_to_each_as_it_is_for_them() {
     let fake = FakeUpstream::start().await;
