@@ -325,7 +325,12 @@ impl Documents {
         place: &Place,
         held: Held,
     ) -> Result<Held, Failure> {
-        let entry = self.settle(objects, upstream, place, held.entry).await?;
+        let entry = self.settle(objects, upstream, place, held.entry.clone()).await?;
+        if entry.text != held.entry.text {
+            // Another process was told of something newer meanwhile, which that entry is of: it is read when somebody asks again.
+            self.held.invalidate(place);
+            return Ok(held);
+        }
         let held = Held { entry, ..held };
         self.held.insert(place.clone(), held.clone());
         Ok(held)
