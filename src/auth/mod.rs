@@ -316,6 +316,11 @@ impl Auth {
         matches!(self.users, Users::Custom(_)) || self.rules.has_private(protocol.as_str())
     }
 
+    /// Whether this protocol has anything that anybody may read, as far as settings tell.
+    pub fn has_public(&self, protocol: ProtocolName) -> bool {
+        self.rules.has_public(protocol.as_str())
+    }
+
     /// The token behind a text, if it is good now and, with `protocol`, good for that protocol (`AuthManager.validateToken`). A token
     /// that is bound to networks is not good from inside the process.
     pub async fn validate_token(&self, token: &Secret, protocol: Option<&str>) -> Result<Option<AuthToken>> {

@@ -42,10 +42,18 @@ impl Rules {
 
     /// Whether a protocol has packages that not everybody may read, as far as the configuration tells.
     pub(super) fn has_private(&self, protocol: &str) -> bool {
-        self.by_default(protocol) == Visibility::Private
-            || self.patterns.iter().any(|rule| {
-                rule.visibility == Visibility::Private && scope::field_matches(&rule.protocol, protocol)
-            })
+        self.has(Visibility::Private, protocol)
+    }
+
+    /// Whether it has packages that everybody may read.
+    pub(super) fn has_public(&self, protocol: &str) -> bool {
+        self.has(Visibility::Public, protocol)
+    }
+
+    fn has(&self, visibility: Visibility, protocol: &str) -> bool {
+        let named =
+            |rule: &Rule| rule.visibility == visibility && scope::field_matches(&rule.protocol, protocol);
+        self.by_default(protocol) == visibility || self.patterns.iter().any(named)
     }
 
     fn by_default(&self, protocol: &str) -> Visibility {

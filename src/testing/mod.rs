@@ -20,6 +20,7 @@ use crate::core::time::{Clock, Timestamp};
 use crate::registry::{Extensions, Registry};
 use crate::storage::memory::MemoryStore;
 use crate::storage::{Hooks, Prefix, Store};
+use crate::upstream::UpstreamProvider;
 
 /// A registry over a memory store with a clock that stands still.
 pub(crate) struct TestRegistry {
@@ -60,7 +61,22 @@ impl TestRegistry {
     /// Another process over the same objects at the same time; through a store of its own, if given.
     pub(crate) async fn another(&self, changes: serde_json::Value, store: Option<Arc<dyn Store>>) -> Self {
         let store = store.unwrap_or_else(|| Arc::clone(&self.store));
-        Self::build(changes, Some(store), None, Some(Arc::new(TestProvider)), self.clock.clone()).await
+        let given = Extensions { auth_provider: Some(Arc::new(TestProvider)), ..Extensions::default() };
+        Self::build(changes, Some(store), given, self.clock.clone()).await
+    }
+
+    /// With upstreams that a provider says for each request.
+    pub(crate) async fn with_upstreams(
+        changes: serde_json::Value,
+        upstreams: Arc<dyn UpstreamProvider>,
+    ) -> Self {
+        let clock = Clock::manual(Timestamp::from_millis(1_790_000_000_000));
+        let given = Extensions {
+            auth_provider: Some(Arc::new(TestProvider)),
+            upstream_provider: Some(upstreams),
+            ..Extensions::default()
+        };
+        Self::build(changes, None, given, clock).await
     }
 
     async fn with_auth(
@@ -70,14 +86,14 @@ impl TestRegistry {
         auth_provider: Option<Arc<dyn AuthProvider>>,
     ) -> Self {
         let clock = Clock::manual(Timestamp::from_millis(1_790_000_000_000));
-        Self::build(changes, store, hooks, auth_provider, clock).await
+        let given = Extensions { auth_provider, hooks, ..Extensions::default() };
+        Self::build(changes, store, given, clock).await
     }
 
     async fn build(
         changes: serde_json::Value,
         store: Option<Arc<dyn Store>>,
-        hooks: Option<Arc<dyn Hooks>>,
-        auth_provider: Option<Arc<dyn AuthProvider>>,
+        given: Extensions,
         clock: Clock,
     ) -> Self {
         let store = store.unwrap_or_else(|| Arc::new(MemoryStore::new(clock.clone())));
@@ -91,13 +107,7 @@ impl TestRegistry {
         for (name, value) in changes.as_object().unwrap() {
             config[name] = value.clone();
         }
-        let extensions = Extensions {
-            auth_provider,
-            hooks,
-            store: Some(Arc::clone(&store)),
-            clock: clock.clone(),
-            ..Extensions::default()
-        };
+        let extensions = Extensions { store: Some(Arc::clone(&store)), clock: clock.clone(), ..given };
         let registry = Registry::new(&Config::from_json(&config.to_string()).unwrap(), extensions).unwrap();
         registry.init().await.unwrap();
         registry.settled().await;

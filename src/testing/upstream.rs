@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
@@ -20,6 +21,10 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
+
+use crate::config::upstream::ProtocolUpstreams;
+use crate::core::error::Result;
+use crate::upstream::{Question, UpstreamProvider};
 
 /// What was asked.
 #[derive(Debug, Clone)]
@@ -185,9 +190,30 @@ impl FakeUpstream {
     }
 }
 
-type FakeBody = StreamBody<BoxStream<'static, Result<Frame<Bytes>, std::io::Error>>>;
+/// Gives each user other upstreams; who is in no list gets none.
+pub(crate) struct PerUser(HashMap<String, Arc<ProtocolUpstreams>>);
 
-async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<FakeBody>, Infallible> {
+impl PerUser {
+    pub(crate) fn new(users: &[(&str, serde_json::Value)]) -> Arc<Self> {
+        let read = |config: &serde_json::Value| Arc::new(serde_json::from_value(config.clone()).unwrap());
+        Arc::new(Self(users.iter().map(|(user, config)| ((*user).to_owned(), read(config))).collect()))
+    }
+}
+
+#[async_trait]
+impl UpstreamProvider for PerUser {
+    async fn resolve(&self, question: &Question) -> Result<Option<Arc<ProtocolUpstreams>>> {
+        let user = question.actor.as_ref().and_then(|actor| actor.user_id.clone());
+        Ok(user.and_then(|user| self.0.get(&user).cloned()))
+    }
+}
+
+type FakeBody = StreamBody<BoxStream<'static, std::io::Result<Frame<Bytes>>>>;
+
+async fn serve(
+    shared: Arc<Shared>,
+    request: Request<Incoming>,
+) -> std::result::Result<Response<FakeBody>, Infallible> {
     let (head, body) = request.into_parts();
     let asked = Asked {
         method: head.method.to_string(),
@@ -214,7 +240,7 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respon
     Ok(response.body(StreamBody::new(body)).unwrap())
 }
 
-fn body_of(reply: Reply) -> BoxStream<'static, Result<Frame<Bytes>, std::io::Error>> {
+fn body_of(reply: Reply) -> BoxStream<'static, std::io::Result<Frame<Bytes>>> {
     let Reply { body, cut, gate, length, .. } = reply;
     let end = cut.unwrap_or(body.len()).min(body.len());
     let half = end / 2;

@@ -12,11 +12,12 @@ use http::{HeaderMap, HeaderName, header};
 use moka::sync::Cache;
 
 use super::client::Answer;
-use super::entry::{Entry, Place, loaded};
+use super::entry::{Entry, Place};
 use super::exchange::{Known, Request, Said, Upstream};
 use super::failure::Failure;
 use super::figures::Verdict;
 use crate::core::body::Body;
+use crate::core::digest::Digest;
 use crate::core::error::{Error, Kind, Result};
 use crate::core::flights::{Flight, Flights};
 use crate::core::protocol_name::ProtocolName;
@@ -42,7 +43,7 @@ pub struct Source<D> {
     pub limit: u64,
     /// Whether it never changes.
     pub immutable: bool,
-    /// Reads the text; what it refuses is neither served nor kept.
+    /// Reads the text, given when it came to be at the latest; what it refuses is neither served nor kept.
     pub parse: Parse<D>,
 }
 
@@ -59,12 +60,12 @@ impl<D> Clone for Source<D> {
 }
 
 /// Reads a text, off the async threads if it is long.
-pub type Parse<D> = Arc<dyn Fn(&Bytes) -> Result<D> + Send + Sync>;
+pub type Parse<D> = Arc<dyn Fn(&Bytes, Timestamp) -> Result<D> + Send + Sync>;
 
 /// A document of an upstream.
 #[derive(Debug)]
 pub struct Copy<D> {
-    /// The document.
+    /// The document. No other one has its version: not one of another name, of another upstream, or by other credentials.
     pub loaded: Arc<Loaded<D>>,
     /// Whose it is.
     pub upstream: Arc<Upstream>,
@@ -93,6 +94,8 @@ struct Held {
 pub(super) struct Documents {
     held: Cache<Place, Held>,
     missing: Cache<Place, Timestamp>,
+    /// What a document was that is kept nowhere, and since when.
+    seen: Cache<Place, (String, Timestamp)>,
     loading: Flights<Place, Option<Held>, Failure>,
     asking: Flights<Place, Option<(Held, Verdict)>, Failure>,
     protocol: ProtocolName,
@@ -106,6 +109,7 @@ impl Documents {
         Self {
             held: Cache::builder().max_capacity(bytes).weigher(weigh).build(),
             missing: Cache::new(MISSING_KEPT),
+            seen: Cache::new(MISSING_KEPT),
             loading: Flights::default(),
             asking: Flights::default(),
             protocol,
@@ -129,6 +133,7 @@ impl Documents {
     pub(super) fn forget(&self) {
         self.held.invalidate_all();
         self.missing.invalidate_all();
+        self.seen.invalidate_all();
     }
 
     /// Whether the upstream ever had it.
@@ -233,7 +238,7 @@ impl Documents {
         let Some(bytes) = place.read(objects, &text, &source.what, source.limit).await? else {
             return Ok(None);
         };
-        match parse(entry, bytes, &source.parse).await {
+        match parse(place, entry, bytes, &source.parse).await {
             Ok(held) => {
                 self.held.insert(place.clone(), held.clone());
                 Ok(Some(held))
@@ -278,7 +283,17 @@ impl Documents {
         });
         let began = self.clock.now();
         match news(upstream, &request, source).await? {
-            News::Text(text) => self.take(objects, upstream, source, place, text, began).await.map(Some),
+            News::Text(text) => {
+                let sum = sum_of(&text.bytes).await.map_err(Failure::Ours)?;
+                let Some(had) = had.filter(|had| had.entry.sum.as_ref() == Some(&sum)) else {
+                    return self.take(objects, upstream, source, place, text, sum, began).await.map(Some);
+                };
+                // The same again, from an upstream that does not know what it is known by.
+                let Text { etag, last_modified, .. } = text;
+                let entry = Entry { checked: began, etag, last_modified, ..had.entry };
+                let held = self.renew(objects, upstream, place, Held { entry, ..had }).await?;
+                Ok(Some((held, Verdict::Miss)))
+            }
             News::Unchanged => {
                 let Some(had) = had else {
                     return Err(Failure::Nonsense(
@@ -286,9 +301,7 @@ impl Documents {
                     ));
                 };
                 let entry = Entry { checked: began, ..had.entry };
-                let entry = self.settle(objects, upstream, place, entry).await?;
-                let held = Held { entry, ..had };
-                self.held.insert(place.clone(), held.clone());
+                let held = self.renew(objects, upstream, place, Held { entry, ..had }).await?;
                 Ok(Some((held, Verdict::Revalidated)))
             }
             News::Missing => {
@@ -304,6 +317,45 @@ impl Documents {
         }
     }
 
+    /// Writes down that what is held is fresh.
+    async fn renew(
+        &self,
+        objects: &Objects,
+        upstream: &Upstream,
+        place: &Place,
+        held: Held,
+    ) -> Result<Held, Failure> {
+        let entry = self.settle(objects, upstream, place, held.entry.clone()).await?;
+        if entry.text != held.entry.text {
+            // Another process was told of something newer meanwhile, which that entry is of: it is read when somebody asks again.
+            self.held.invalidate(place);
+            return Ok(held);
+        }
+        let held = Held { entry, ..held };
+        self.held.insert(place.clone(), held.clone());
+        Ok(held)
+    }
+
+    /// Since when a document is what it is, as far as anybody knows.
+    fn dated(
+        &self,
+        upstream: &Upstream,
+        place: &Place,
+        text: &Text,
+        sum: &str,
+        began: Timestamp,
+    ) -> Timestamp {
+        let said = text.last_modified.as_deref().and_then(Timestamp::parse_http_date);
+        let since = said.filter(|said| *said <= began).unwrap_or(began);
+        if upstream.cache.enabled {
+            return since;
+        }
+        let seen = self.seen.get(place).filter(|(seen, _)| seen == sum).map(|(_, since)| since);
+        let since = seen.map_or(since, |seen| seen.min(since));
+        self.seen.insert(place.clone(), (sum.to_owned(), since));
+        since
+    }
+
     /// Takes a document in: parsed before it is believed, written before it is named.
     async fn take<D: Send + Sync + 'static>(
         &self,
@@ -312,11 +364,14 @@ impl Documents {
         source: &Source<D>,
         place: &Place,
         text: Text,
+        sum: String,
         began: Timestamp,
     ) -> Result<(Held, Verdict), Failure> {
+        let since = Some(self.dated(upstream, place, &text, &sum, began));
         let Text { bytes, etag, last_modified } = text;
-        let unnamed = Entry { checked: began, text: Some(String::new()), etag, last_modified };
-        let held = parse(unnamed, bytes.clone(), &source.parse).await.map_err(|error| {
+        let (text, sum) = (Some(String::new()), Some(sum));
+        let unnamed = Entry { checked: began, text, sum, since, etag, last_modified };
+        let held = parse(place, unnamed, bytes.clone(), &source.parse).await.map_err(|error| {
             let failure = Failure::Nonsense(format!("{} can't be read: {}", source.what, error.message()));
             upstream.suffered(&failure);
             failure
@@ -325,9 +380,9 @@ impl Documents {
             return Ok((held, Verdict::Miss));
         }
         let text = place.write(objects, bytes, began).await.map_err(Failure::Ours)?;
-        let entry = Entry { text: Some(text.clone()), ..held.entry };
+        let entry = Entry { text: Some(text), ..held.entry };
         self.settle(objects, upstream, place, entry.clone()).await?;
-        let held = rename::<D>(Held { entry, ..held }, &text);
+        let held = Held { entry, ..held };
         self.missing.invalidate(place);
         self.held.insert(place.clone(), held.clone());
         Ok((held, Verdict::Miss))
@@ -404,23 +459,23 @@ async fn news<D>(upstream: &Upstream, request: &Request, source: &Source<D>) -> 
     }
 }
 
-/// Gives a document that was parsed before it was stored the version that it has now.
-fn rename<D: Send + Sync + 'static>(held: Held, text: &str) -> Held {
-    match held.loaded.downcast::<Loaded<D>>() {
-        Ok(one) => match Arc::try_unwrap(one) {
-            Ok(one) => Held { loaded: Arc::new(loaded(one.document, text, one.size)), ..held },
-            Err(one) => Held { loaded: one, ..held },
-        },
-        Err(other) => Held { loaded: other, ..held },
-    }
-}
-
-async fn parse<D: Send + Sync + 'static>(entry: Entry, bytes: Bytes, read: &Parse<D>) -> Result<Held> {
+async fn parse<D: Send + Sync + 'static>(
+    place: &Place,
+    entry: Entry,
+    bytes: Bytes,
+    read: &Parse<D>,
+) -> Result<Held> {
     let size = bytes.len() as u64;
     let read = Arc::clone(read);
-    let document = off_thread(bytes.len(), move || read(&bytes)).await??;
-    let text = entry.text.clone().unwrap_or_default();
-    Ok(Held { loaded: Arc::new(loaded(document, &text, size)), entry, size })
+    let since = entry.since();
+    let document = off_thread(bytes.len(), move || read(&bytes, since)).await??;
+    let loaded = Loaded { document, version: place.version(&entry), size };
+    Ok(Held { loaded: Arc::new(loaded), entry, size })
+}
+
+async fn sum_of(bytes: &Bytes) -> Result<String> {
+    let text = bytes.clone();
+    off_thread(bytes.len(), move || Digest::sha256(&text).hex()).await
 }
 
 async fn off_thread<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {

@@ -32,6 +32,12 @@ pub(super) struct Entry {
     /// File name of the text; without one the upstream had it once and has it no more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) text: Option<String>,
+    /// What the text hashes to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) sum: Option<String>,
+    /// No later than this the text came to be: as the upstream says, or when it was first seen here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) since: Option<Timestamp>,
     /// What to ask with the next time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) etag: Option<String>,
@@ -47,6 +53,10 @@ impl JsonDocument for Entry {
 impl Entry {
     pub(super) fn age(&self, now: Timestamp) -> Duration {
         now.since(self.checked)
+    }
+
+    pub(super) fn since(&self) -> Timestamp {
+        self.since.unwrap_or(self.checked)
     }
 }
 
@@ -133,13 +143,10 @@ impl Place {
         }
     }
 
-    /// A loaded text's version, for what is derived from it.
-    pub(super) fn version(text: &str) -> Version {
-        Version(format!("up-{text}"))
+    /// The version of a text, for what is derived from it: whose it is, what it is of, and what it says. So nothing that is made of a document
+    /// is ever taken for what was made of another one, whether texts are kept or not.
+    pub(super) fn version(&self, entry: &Entry) -> Version {
+        let mark = entry.sum.as_ref().or(entry.text.as_ref()).map_or("", String::as_str);
+        Version(format!("{}/{mark}", self.0))
     }
-}
-
-/// A text, parsed.
-pub(super) fn loaded<D>(document: D, text: &str, size: u64) -> Loaded<D> {
-    Loaded { document, version: Place::version(text), size }
 }

@@ -35,7 +35,7 @@ pub use gather::{Gather, Gathered};
 pub use provider::{Question, UpstreamProvider};
 pub use rules::{Blocked, Policy};
 
-use crate::config::upstream::{AuthKind, ProtocolUpstreams, UpstreamConfig};
+use crate::config::upstream::{ProtocolUpstreams, UpstreamConfig};
 use crate::core::error::{Error, Kind, Result};
 use crate::core::protocol_name::ProtocolName;
 use crate::core::secret::Secret;
@@ -47,7 +47,7 @@ use fill::Fills;
 
 /// Configurations of a provider that are kept ready.
 const CHAINS: u64 = 1000;
-/// Between an upstream's id and whose credentials; no id has it.
+/// Between the id of an upstream that a provider gave and which one that is; no id has it.
 const OWNER: char = '~';
 
 /// The upstreams of one protocol.
@@ -455,15 +455,15 @@ pub fn id_of(folder: &str) -> &str {
     folder.split_once(OWNER).map_or(folder, |(id, _)| id)
 }
 
-/// Whether what lies in this folder was brought in by credentials that may be one user's.
+/// Whether what lies in this folder was brought in by what a provider gave, which may be one user's.
 pub fn is_personal(folder: &str) -> bool {
     folder.contains(OWNER)
 }
 
-/// Where what is cached of an upstream lies. What one user's credentials brought in is not for another user: a provider that gives each their own gets a
-/// folder for each.
+/// Where what is cached of an upstream lies. What one user was given is not for another user: a provider that gives each other credentials, or another
+/// URL under the same id, gets a folder for each.
 fn folder_of(upstream: &UpstreamConfig, given: bool) -> String {
-    if !given || upstream.auth.kind == AuthKind::None {
+    if !given {
         return upstream.id.clone();
     }
     let mut parts = vec![upstream.url.clone(), upstream.auth.username.clone().unwrap_or_default()];

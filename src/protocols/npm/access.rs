@@ -55,6 +55,11 @@ pub(crate) async fn may_read(cx: &Cx, name: &PackageName, own: Option<Visibility
         && (cx.auth.is_public(&resource, own) || orgs::lets(cx, name, Action::Read).await?))
 }
 
+/// Whether there may be any package that the caller may read. To who may read nothing, nothing is said of what upstreams have, and none is asked.
+pub(crate) fn may_read_some(cx: &Cx) -> bool {
+    matches!(cx.identity, Identity::Known(_)) || cx.auth.has_public(cx.protocol)
+}
+
 /// Goes on unless the token may only stage releases for somebody to approve.
 pub(crate) fn may_publish(cx: &Cx) -> Result<()> {
     if cx.identity.token().is_some_and(|token| has_mark(token, STAGE_ONLY)) {

@@ -35,10 +35,8 @@ pub(crate) async fn get_tarball(
     };
     let packument = &loaded.document;
     let version = version.ok_or_else(not_found)?;
-    if let Some(reason) = packument.restrictions.versions.get(version) {
-        return Err(Error::denied(format!("{name} {version} {reason}")));
-    }
     let Some(release) = packument.release(version) else {
+        packument.check_restrictions(version)?;
         return proxy::kept_tarball(npm, cx, name, version, request).await?.ok_or_else(not_found);
     };
     let integrity = sha512(release);

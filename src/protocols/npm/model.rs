@@ -291,6 +291,15 @@ impl Packument {
         self.notes.readme_of = self.readme.as_ref().map(|_| version.to_owned());
     }
 
+    /// Goes on unless a version that is not there is one that is not let through.
+    ///
+    /// # Errors
+    /// 403 that says why.
+    pub(crate) fn check_restrictions(&self, version: &str) -> Result<()> {
+        let Some(reason) = self.restrictions.versions.get(version) else { return Ok(()) };
+        Err(Error::denied(format!("{} {version} {reason}", self.name)))
+    }
+
     /// Why a version is not let through, for clients that understand it: npm then says so, where it would say that there is no such version.
     pub(crate) fn write_restrictions(&self, object: &mut ObjectWriter<'_>) {
         let restricted = &self.restrictions.versions;

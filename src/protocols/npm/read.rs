@@ -21,18 +21,12 @@ pub(crate) async fn get_packument(
     name: &PackageName,
     request: &Request,
 ) -> Result<Response> {
-    let editable = request.query.get("write") == Some("true");
-    let proxy::Shown { loaded, source } =
-        proxy::package(npm, cx, name, editable || wants_newest(request)).await?;
+    if request.query.get("write") == Some("true") {
+        return get_editable(npm, cx, name).await;
+    }
+    let proxy::Shown { loaded, source } = proxy::package(npm, cx, name, wants_newest(request)).await?;
     note_read(cx, name, &loaded, source.is_some()).await?;
     let base = cx.mount.base_url();
-    if editable {
-        // About to be changed and sent back: the document as it is now, with its revision, from no cache and for none.
-        let signer = npm.signing.for_unsigned(cx, &loaded.document.releases).await?;
-        let text =
-            representations::full(name, &loaded.document, &View { base: &base, signer: signer.as_deref() });
-        return Ok(Response::ok(FULL, text).static_header(header::CACHE_CONTROL, "no-store"));
-    }
     let form = wanted_form(request);
     let tag = Representations::tag(&loaded, &base, form);
     let known = request.header(header::IF_NONE_MATCH).is_some_and(|tags| conditional::matches(tags, &tag));
@@ -42,7 +36,8 @@ pub(crate) async fn get_packument(
             Response::new(StatusCode::NOT_MODIFIED).header(header::LAST_MODIFIED, modified.http_date());
         return Ok(proxy::describe(npm, describe(response, cx, name, &loaded, &tag), source.as_ref()));
     }
-    let ready = npm.representations.get(npm, cx, name, &loaded, form).await?;
+    let folder = source.as_ref().map(|(upstream, _)| upstream.folder());
+    let ready = npm.representations.get(npm, cx, name, &loaded, folder, form).await?;
     let gzip = negotiate::accepts_encoding(request.header(header::ACCEPT_ENCODING), "gzip");
     let body = if gzip { ready.gzip.clone() } else { ready.plain.clone() };
     let mut response = Response::ok(form.content_type(), body).header(header::LAST_MODIFIED, &ready.modified);
@@ -50,6 +45,18 @@ pub(crate) async fn get_packument(
         response = response.static_header(header::CONTENT_ENCODING, "gzip");
     }
     Ok(proxy::describe(npm, describe(response, cx, name, &loaded, &tag), source.as_ref()))
+}
+
+/// About to be changed and sent back: our own document as it is now, with its revision, from no cache and for none. What an upstream has can't be
+/// changed here, and is not in it.
+async fn get_editable(npm: &Npm, cx: &Cx, name: &PackageName) -> Result<Response> {
+    let loaded = load(cx, name, true).await?;
+    note_read(cx, name, &loaded, false).await?;
+    let signer = npm.signing.for_unsigned(cx, &loaded.document.releases).await?;
+    let base = cx.mount.base_url();
+    let text =
+        representations::full(name, &loaded.document, &View { base: &base, signer: signer.as_deref() });
+    Ok(Response::ok(FULL, text).static_header(header::CACHE_CONTROL, "no-store"))
 }
 
 /// Tells the hooks that somebody reads the document. An upstream's is none of the application's objects.
@@ -97,8 +104,8 @@ pub(crate) async fn get_version(npm: &Npm, cx: &Cx, name: &PackageName, wanted: 
         let latest = packument.tags.get("latest").map(String::as_str);
         packument.release(version::max_satisfying(wanted, all, latest)?)
     };
-    if let Some(reason) = packument.restrictions.versions.get(wanted) {
-        return Err(Error::denied(format!("{name} {wanted} {reason}")));
+    if exact.is_none() {
+        packument.check_restrictions(wanted)?;
     }
     let release = exact
         .or_else(cleaned)

@@ -75,10 +75,12 @@ pub(crate) struct Ready {
     pub(crate) modified: String,
 }
 
-/// What a representation is of: the document's key, where it is served from, and the form.
+/// What a representation is of: whose document of which package, where it is served from, and the form.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Place {
     package: String,
+    /// The folder of the upstream that has it, or a part of it.
+    folder: Option<String>,
     base: String,
     form: Form,
 }
@@ -124,17 +126,20 @@ impl Representations {
         ETag::weak(&short_hash(&[loaded.version.0.as_bytes(), base.as_bytes(), mark]))
     }
 
-    /// The form, from memory or made now; made once however many ask, and off the async threads.
+    /// The form, from memory or made now; made once however many ask, and off the async threads. `folder` is that of the upstream, if the document
+    /// is not ours alone: what one user is shown and what another one is are then each kept.
     pub(crate) async fn get(
         &self,
         npm: &Npm,
         cx: &Cx,
         name: &PackageName,
         loaded: &Arc<Loaded<Packument>>,
+        folder: Option<&str>,
         form: Form,
     ) -> Result<Arc<Ready>> {
         let base = cx.mount.base_url();
-        let place = Place { package: name.as_str().to_owned(), base: base.clone(), form };
+        let folder = folder.map(str::to_owned);
+        let place = Place { package: name.as_str().to_owned(), folder, base: base.clone(), form };
         let id = Id { place, version: loaded.version.0.clone() };
         let (name, loaded, time) = (name.clone(), Arc::clone(loaded), self.abbreviated_time);
         let coming = id.clone();
@@ -338,7 +343,12 @@ mod tests {
     async fn a_form_of_a_new_version_takes_the_place_of_the_last() {
         let kept = Representations::new(1 << 20, true);
         let id = |version: &str, form| Id {
-            place: Place { package: "widget".into(), base: "https://npm.example.com".into(), form },
+            place: Place {
+                package: "widget".into(),
+                folder: None,
+                base: "https://npm.example.com".into(),
+                form,
+            },
             version: version.into(),
         };
         let ready = || Arc::new(Ready { plain: Bytes::new(), gzip: Bytes::new(), modified: String::new() });

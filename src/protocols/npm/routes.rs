@@ -3,8 +3,8 @@
 use super::error::not_found;
 use super::name::PackageName;
 use super::{
-    Npm, attestations, audit, batch, download, feed, login, manage, publish, read, search, signing, stage,
-    stars, tokens,
+    Npm, attestations, audit, batch, download, feed, login, manage, proxy, publish, read, search, signing,
+    stage, stars, tokens,
 };
 use super::{exchange, factor, profile, teams, trust, weblogin};
 use crate::protocols::prelude::*;
@@ -81,7 +81,7 @@ enum Route<'a> {
 
 impl Route<'_> {
     /// Whether it changes something that the caller's second factor may stand before. The account's own affairs ask for it themselves.
-    fn needs_factor(self, method: &Method) -> bool {
+    fn changes(self, method: &Method) -> bool {
         let reads = matches!(*method, Method::GET | Method::HEAD);
         let asks_itself = matches!(
             self,
@@ -112,6 +112,18 @@ pub(crate) async fn dispatch(npm: &Npm, cx: &Cx, path: &Segments, request: Reque
         return options(npm, &parts);
     }
     let Some(route) = route(&request.method, &parts) else { return Err(no_route(&request.method, &parts)) };
+    let changes = route.changes(&request.method);
+    if changes {
+        factor::guard(cx, factor::code(&request).as_ref(), Some(parts.package.as_str())).await?;
+    }
+    let answer = answer(npm, cx, route, request).await;
+    match (answer, PackageName::parse(&parts.package)) {
+        (Err(refusal), Ok(name)) if changes => Err(proxy::explain(npm, cx, &name, refusal).await),
+        (answer, _) => answer,
+    }
+}
+
+async fn answer(npm: &Npm, cx: &Cx, route: Route<'_>, request: Request) -> Result<Response> {
     // Nothing can be stored under a name that is none; for a reader it just isn't there.
     let name = |text: &str| {
         PackageName::parse(text).map_err(|error| {
@@ -119,9 +131,6 @@ pub(crate) async fn dispatch(npm: &Npm, cx: &Cx, path: &Segments, request: Reque
             if reads { Error::not_found(error.message().to_owned()) } else { error }
         })
     };
-    if route.needs_factor(&request.method) {
-        factor::guard(cx, factor::code(&request).as_ref(), Some(parts.package.as_str())).await?;
-    }
     match route {
         Route::Packument(pkg) => read::get_packument(npm, cx, &name(pkg)?, &request).await,
         Route::PutPackage(pkg) => publish::put_package(npm, cx, &name(pkg)?, request).await,

@@ -60,9 +60,10 @@ pub(crate) async fn search(npm: &Npm, cx: &Cx, request: &Request) -> Result<Resp
 async fn add_upstream(cx: &Cx, answer: &mut Answer, text: &str, from: usize, size: usize) -> Result<()> {
     let skip = from.saturating_sub(answer.total);
     let room = size - answer.objects.len().min(size);
-    let (objects, total) = proxy::search(cx, text, skip.saturating_add(room)).await?;
-    answer.objects.extend(objects.into_iter().skip(skip).take(room));
-    answer.total += total;
+    let theirs = proxy::search(cx, text, skip.saturating_add(room)).await?;
+    answer.objects.extend(theirs.objects.into_iter().skip(skip).take(room));
+    answer.total += theirs.total;
+    answer.complete &= theirs.complete;
     Ok(())
 }
 
@@ -123,7 +124,8 @@ fn shown(hit: &Hit) -> Option<Shown> {
     serde_json::from_str(hit.shown.as_ref()?.get()).ok()
 }
 
-fn object(cx: &Cx, hit: &Hit, shown: &Shown) -> Value {
+/// A package in the form that clients know: every one of them reads some of it unguarded.
+pub(super) fn object(cx: &Cx, hit: &Hit, shown: &Shown) -> Value {
     let scope = hit.name.strip_prefix('@').and_then(|name| name.split_once('/')).map(|(scope, _)| scope);
     let mut package = json!({
         "name": hit.name,

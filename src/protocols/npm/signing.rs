@@ -216,11 +216,11 @@ impl Signing {
 
 /// `GET /-/npm/v1/keys`. Without keys 404, which clients take for a registry that doesn't sign.
 pub(crate) async fn get_keys(signing: &Signing, cx: &Cx) -> Result<Response> {
-    let mut list = Vec::new();
-    if signing.signer(cx).await?.is_some() {
-        let loaded: Option<Arc<Loaded<SigningKeys>>> = cx.objects.document(&keys::signing()?).await?;
-        list.extend(loaded.iter().flat_map(|loaded| loaded.document.keys.iter().map(public)));
-    }
+    // Makes the key that signs, if there is none yet.
+    signing.signer(cx).await?;
+    // What was signed before signing was switched off is still checked.
+    let loaded: Option<Arc<Loaded<SigningKeys>>> = cx.objects.document(&keys::signing()?).await?;
+    let mut list: Vec<_> = loaded.iter().flat_map(|loaded| loaded.document.keys.iter().map(public)).collect();
     // Packages of upstreams are signed by those. Nobody's key stands in for one of ours.
     for key in proxy::signing_keys(cx).await? {
         if !list.iter().any(|own| own.get("keyid") == key.get("keyid")) {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
+use super::super::access;
 use super::super::name::PackageName;
-use super::super::read;
 use super::{Ask, EXTRA, all};
 use crate::protocols::prelude::*;
 use crate::upstream::Upstream;
@@ -16,10 +16,13 @@ const LIMIT: u64 = 16 << 20;
 /// Vulnerabilities by package.
 type Found = BTreeMap<String, Vec<Map<String, Value>>>;
 
-/// What upstreams know about the versions asked for. They hear of packages that they are asked for anyway, and of no other: what is ours, or is to
-/// stay inside, is nobody's business. One that does not answer in time knows nothing: installs must not wait for it.
+/// What upstreams know about the versions asked for. They hear of packages that they are asked for anyway, and of no other: what is ours, is to
+/// stay inside, or may not be read by the caller, is nobody's business. One that does not answer in time knows nothing: installs must not wait for it.
 pub(crate) async fn known(cx: &Cx, asked: &BTreeMap<String, BTreeSet<String>>) -> Result<Found> {
     let mut found = Found::new();
+    if !access::may_read_some(cx) {
+        return Ok(found);
+    }
     let upstreams = all(cx, "audit").await?;
     if upstreams.is_empty() {
         return Ok(found);
@@ -27,9 +30,7 @@ pub(crate) async fn known(cx: &Cx, asked: &BTreeMap<String, BTreeSet<String>>) -
     let mut strangers = BTreeMap::new();
     for (text, versions) in asked {
         let Ok(name) = PackageName::parse(text) else { continue };
-        let own = read::cached(cx, &name).await?;
-        if !own.is_some_and(|own| own.document.is_owned()) && super::ask(cx, &name, "audit").await?.is_some()
-        {
+        if super::is_theirs(cx, &name).await? && super::ask(cx, &name, "audit").await?.is_some() {
             strangers.insert(text.as_str(), versions);
         }
     }

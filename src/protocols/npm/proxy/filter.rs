@@ -90,7 +90,8 @@ mod tests {
             "time": { "1.0.0": day(1), "1.1.0": day(2), "1.2.0": day(9), "1.9.0": day(3), "2.0.0-a": day(8) },
         });
         let name = PackageName::parse("widget").unwrap();
-        let packument = Packument::parse_foreign(&Bytes::from(text.to_string()), &name).unwrap();
+        let packument =
+            Packument::parse_foreign(&Bytes::from(text.to_string()), &name, Timestamp::default()).unwrap();
         let config = serde_json::json!({
             "upstreams": [{ "id": "a", "url": "https://example.com" }],
             "policy": { "minimumReleaseAgeSeconds": 86_400 * 3, "block": [{ "name": "widget", "versions": "1.1" }] },

@@ -7,12 +7,14 @@ use super::super::model::Packument;
 pub(super) fn merge(own: &Packument, other: &Packument) -> Packument {
     let mut all = own.clone();
     let mut added = Vec::new();
+    let taken = |version: &str| {
+        own.release(version).is_some()
+            || own.tombstone(version).is_some()
+            || own.notes.staged.contains_key(version)
+    };
     for release in &other.releases {
         let version = release.version.as_ref();
-        let taken = own.release(version).is_some()
-            || own.tombstone(version).is_some()
-            || own.notes.staged.contains_key(version);
-        if !taken {
+        if !taken(version) {
             added.push(release.clone());
             all.time.insert(version.to_owned(), other.published(version).to_owned());
         }
@@ -37,7 +39,9 @@ pub(super) fn merge(own: &Packument, other: &Packument) -> Packument {
         let both = [own.time.get(key), other.time.get(key)].into_iter().flatten().cloned().reduce(pick);
         all.time.extend(both.map(|time| (key.to_owned(), time)));
     }
+    // What is kept back of theirs under a number of ours says nothing of ours.
     all.restrictions = other.restrictions.clone();
+    all.restrictions.versions.retain(|version, _| !taken(version));
     all
 }
 
@@ -73,5 +77,23 @@ mod tests {
         assert!(all.release("1.0.0").unwrap().manifest.starts_with(b"{\"ours\""));
         assert_eq!(all.published("9.0.0"), "2026-02-01T00:00:00.000Z");
         assert_eq!(all.created(), "2020-01-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn what_is_kept_back_of_theirs_is_not_kept_back_of_ours() {
+        let own = packument(&json!({
+            "name": "widget", "versions": { "1.0.0": {} },
+            "_sr": {
+                "tombstones": [{ "version": "0.9.0", "time": "2026-01-01T00:00:00.000Z", "by": "bob" }],
+                "staged": { "1.1.0": { "id": "x", "time": "2026-01-01T00:00:00.000Z" } },
+            },
+        }));
+        let mut other = packument(&json!({ "name": "widget", "versions": { "3.0.0": {} } }));
+        let blocked = ["0.9.0", "1.0.0", "1.1.0", "2.0.0"];
+        other.restrictions.versions =
+            blocked.iter().map(|one| ((*one).into(), "is blocked".into())).collect();
+        let all = merge(&own, &other);
+        assert_eq!(own.notes.staged.len(), 1);
+        assert_eq!(all.restrictions.versions.keys().map(AsRef::as_ref).collect::<Vec<&str>>(), ["2.0.0"]);
     }
 }

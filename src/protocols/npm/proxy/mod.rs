@@ -16,6 +16,7 @@ use std::time::Duration;
 use moka::sync::Cache;
 
 use super::error::not_found;
+use super::json::Members;
 use super::model::Packument;
 use super::name::PackageName;
 use super::{Npm, access, keys, read};
@@ -111,6 +112,13 @@ pub(crate) async fn package(npm: &Npm, cx: &Cx, name: &PackageName, newest: bool
     if shown.loaded.document.is_new() { Err(not_found()) } else { Ok(shown) }
 }
 
+/// Whether the name is free for what an upstream has, and the caller may read that.
+async fn is_theirs(cx: &Cx, name: &PackageName) -> Result<bool> {
+    let own = read::cached(cx, name).await?;
+    let visibility = own.as_ref().and_then(|own| own.document.notes.access);
+    Ok(!own.is_some_and(|own| own.document.is_owned()) && access::may_read(cx, name, visibility).await?)
+}
+
 /// The upstreams of a name.
 async fn ask(cx: &Cx, name: &PackageName, kind: &'static str) -> Result<Option<Candidates>> {
     let scope = name.scope().map(|scope| format!("@{scope}"));
@@ -169,7 +177,7 @@ fn source(name: &PackageName, limit: u64) -> Source<Packument> {
         what: format!("the packument of {name}"),
         limit,
         immutable: false,
-        parse: Arc::new(move |bytes| Packument::parse_foreign(bytes, &own_name)),
+        parse: Arc::new(move |bytes, since| Packument::parse_foreign(bytes, &own_name, since)),
     }
 }
 
@@ -179,15 +187,56 @@ impl Packument {
         !self.is_new() || !self.notes.staged.is_empty()
     }
 
-    /// Another registry's packument. What it says beside what npm knows is its own affair.
-    fn parse_foreign(bytes: &Bytes, name: &PackageName) -> Result<Self> {
+    /// Another registry's packument. What it says beside what npm knows is its own affair. Where it does not say when versions came, they came by
+    /// `since`: clients believe that nothing is newer than `modified`, so the epoch would make everything old enough.
+    fn parse_foreign(bytes: &Bytes, name: &PackageName, since: Timestamp) -> Result<Self> {
         let mut packument = Self::parse(bytes)?;
         if packument.name != name.as_str() {
             return Err(Error::invalid("it is the packument of another package"));
         }
         packument.notes = super::model::Notes::default();
         packument.releases.iter_mut().for_each(|release| release.foreign = true);
+        let undated = packument.releases.iter().any(|one| !packument.time.contains_key(one.version.as_ref()));
+        if undated && !packument.time.contains_key("modified") {
+            let said = Members::parse(bytes).and_then(|members| members.text("modified"));
+            let said = said.filter(|text| Timestamp::parse_rfc3339(text).is_some());
+            packument.time.insert("modified".to_owned(), said.unwrap_or_else(|| since.rfc3339()));
+        }
         Ok(packument)
+    }
+}
+
+/// The upstream that has a package of this name.
+async fn whose(npm: &Npm, cx: &Cx, name: &PackageName, candidates: &Candidates) -> Result<Option<Arc<str>>> {
+    let late = |_| Err(Error::unavailable("the upstream takes too long"));
+    let found = tokio::time::timeout(PUBLISH, of_upstream(npm, cx, name, candidates)).await;
+    let source = found.unwrap_or_else(late)?.and_then(|shown| shown.source);
+    Ok(source.map(|(upstream, _)| Arc::clone(&upstream.id)))
+}
+
+/// Puts a refusal to change what is not here: where it is an upstream's, 404 would leave somebody who sees the package at a loss.
+pub(super) async fn explain(npm: &Npm, cx: &Cx, name: &PackageName, refusal: Error) -> Error {
+    if refusal.kind() != Kind::NotFound || !cx.upstream.is_used() {
+        return refusal;
+    }
+    let whose = async {
+        if !is_theirs(cx, name).await? {
+            return Ok(None);
+        }
+        match ask(cx, name, "packument").await? {
+            Some(candidates) => whose(npm, cx, name, &candidates).await,
+            None => Ok(None),
+        }
+    };
+    match whose.await {
+        Ok(Some(upstream)) => Error::denied(format!(
+            "{name} is a package of upstream {upstream}; only what was published here can be changed here"
+        )),
+        Ok(None) => refusal,
+        Err(error) => {
+            tracing::info!(package = name.as_str(), "nobody can say whose it is: {}", error.message());
+            refusal
+        }
     }
 }
 
@@ -203,15 +252,11 @@ pub(super) async fn may_take_name(npm: &Npm, cx: &Cx, name: &PackageName) -> Res
     let Some(candidates) = ask(cx, name, "packument").await?.filter(|all| !all.allow_shadowing) else {
         return Ok(());
     };
-    let late = |_| Err(Error::unavailable("the upstream takes too long"));
-    match tokio::time::timeout(PUBLISH, of_upstream(npm, cx, name, &candidates)).await.unwrap_or_else(late) {
+    match whose(npm, cx, name, &candidates).await {
         Ok(None) => Ok(()),
-        Ok(Some(shown)) => {
-            let whose = shown.source.map(|(upstream, _)| upstream.id.to_string()).unwrap_or_default();
-            Err(Error::denied(format!(
-                "{name} is a package of upstream {whose}, and publishing it here would hide that; choose another name, or set `upstreams.npm.allowShadowing`"
-            )))
-        }
+        Ok(Some(upstream)) => Err(Error::denied(format!(
+            "{name} is a package of upstream {upstream}, and publishing it here would hide that; choose another name, or set `upstreams.npm.allowShadowing`"
+        ))),
         // Work goes on while an upstream is away: this guards against a mistake, not against an enemy.
         Err(error) => {
             tracing::info!(

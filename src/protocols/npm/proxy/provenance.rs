@@ -25,7 +25,7 @@ pub(crate) async fn keys(cx: &Cx) -> Result<Vec<Value>> {
             what: "the list of signing keys".to_owned(),
             limit: MAX_KEYS,
             immutable: false,
-            parse: Arc::new(json_of),
+            parse: Arc::new(|bytes, _| json_of(bytes)),
         };
         let found =
             tokio::time::timeout(EXTRA, cx.upstream.document(&cx.objects, &candidates, source, false)).await;
@@ -65,7 +65,7 @@ pub(crate) async fn attestations(
         what: format!("the attestations of {name} {version}"),
         limit: MAX_ATTESTATIONS,
         immutable: true,
-        parse: Arc::new(|bytes: &Bytes| json_of(bytes).map(|_| bytes.clone())),
+        parse: Arc::new(|bytes: &Bytes, _| json_of(bytes).map(|_| bytes.clone())),
     };
     let candidates = Candidates::of(upstream);
     let copy = cx.upstream.document(&cx.objects, &candidates, source, false).await?.ok_or_else(not_found)?;

@@ -40,6 +40,12 @@ impl Named {
         Some(Self { url: dist.text("tarball")?, digest })
     }
 
+    /// How it is presented. By what it must hash to it is known before it is here.
+    fn head(&self, head: &FileHead) -> FileHead {
+        let known = || self.digest.as_ref().map(|digest| ETag::strong(&digest.hex()));
+        FileHead { etag: head.etag.clone().or_else(known), ..head.clone() }
+    }
+
     fn file(&self, npm: &Npm, upstream: &Upstream, name: &PackageName, version: &str) -> Result<File> {
         let hash = self.digest.as_ref().map(ToString::to_string);
         // One that nobody knows the hash of is told apart by its address.
@@ -67,7 +73,7 @@ pub(crate) async fn get_tarball(
     head: &FileHead,
 ) -> Result<Response> {
     let named = Named::of(release).ok_or_else(not_found)?;
-    let file = named.file(npm, upstream, name, &release.version)?;
+    let (head, file) = (&named.head(head), named.file(npm, upstream, name, &release.version)?);
     if let Some(response) = files::serve(cx, request, &file.key, head, &file.info).await? {
         return Ok(response);
     }
@@ -80,24 +86,31 @@ pub(crate) async fn get_tarball(
         flight.stored().await?;
         return files::serve(cx, request, &file.key, head, &file.info).await?.ok_or_else(not_found);
     }
+    let mut response = coming(head, flight.is_kept());
+    response.body = Body::stream(flight.stream(), flight.length());
+    Ok(response)
+}
+
+/// The head of an answer with what is not here yet: the same as when it is, as far as that is known. `kept`: whether it will be here.
+fn coming(head: &FileHead, kept: bool) -> Response {
     let mut response = Response::new(StatusCode::OK)
         .static_header(header::CONTENT_TYPE, head.content_type)
         .static_header(header::CACHE_CONTROL, head.cache_control)
         .static_header(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-    if let Some(tag) = &head.etag {
-        response = response.etag(tag);
+    if kept {
+        response = response.static_header(header::ACCEPT_RANGES, "bytes");
     }
-    response.body = Body::stream(flight.stream(), flight.length());
-    Ok(response)
+    match &head.etag {
+        Some(tag) => response.etag(tag),
+        None => response,
+    }
 }
 
 /// A HEAD of what is not here yet asks no more of the upstream.
 async fn size_of(cx: &Cx, upstream: &Upstream, file: &File, head: &FileHead) -> Result<Response> {
     let headers =
         cx.upstream.head(upstream, &file.request.as_head(), &file.what).await?.ok_or_else(not_found)?;
-    let mut response = Response::new(StatusCode::OK)
-        .static_header(header::CONTENT_TYPE, head.content_type)
-        .static_header(header::CACHE_CONTROL, head.cache_control);
+    let mut response = coming(head, upstream.keeps());
     let length =
         headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if let Some(length) = length {

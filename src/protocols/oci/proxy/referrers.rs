@@ -35,7 +35,14 @@ pub(in super::super) async fn list(
             most: call.oci.limits.referrers,
         };
         let request = Ask::gathered(Arc::new(gather));
-        Source { request, path, what, limit: u64::MAX, immutable: false, parse: Arc::new(parse) }
+        Source {
+            request,
+            path,
+            what,
+            limit: u64::MAX,
+            immutable: false,
+            parse: Arc::new(|bytes, _| parse(bytes)),
+        }
     };
     call.cx.upstream.document(&call.cx.objects, candidates, source, false).await
 }

@@ -59,7 +59,14 @@ pub(super) async fn look(call: &Call<'_>, place: &Place, tag: &str) -> Result<Op
             limit: call.oci.limits.manifest,
         };
         let request = Ask::gathered(Arc::new(gather));
-        Source { request, path, what, limit: MAX_TAG_TEXT, immutable: false, parse: Arc::new(parse_tag) }
+        Source {
+            request,
+            path,
+            what,
+            limit: MAX_TAG_TEXT,
+            immutable: false,
+            parse: Arc::new(|bytes, _| parse_tag(bytes)),
+        }
     };
     let found = call.cx.upstream.document(&call.cx.objects, candidates, source, false).await?;
     if let Some(copy) = &found {
@@ -139,7 +146,14 @@ pub(in super::super) async fn list(call: &Call<'_>, place: &Place) -> Result<Opt
         let what = format!("the tags of {}", place.name);
         let gather = ListGather { upstreams: Arc::clone(&call.cx.upstream), repository, what: what.clone() };
         let request = Ask::gathered(Arc::new(gather));
-        Source { request, path, what, limit: u64::MAX, immutable: false, parse: Arc::new(parse_list) }
+        Source {
+            request,
+            path,
+            what,
+            limit: u64::MAX,
+            immutable: false,
+            parse: Arc::new(|bytes, _| parse_list(bytes)),
+        }
     };
     call.cx.upstream.document(&call.cx.objects, candidates, source, false).await
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use async_trait::async_trait;
 
-use super::proxy::{Image, lines, offer};
+use super::proxy::{Image, lines, manifest_reply, offer};
 use super::*;
 use crate::auth::{Asker, AuthProvider, AuthToken, Credentials, TokenOptions};
 use crate::config::Config;
@@ -14,7 +14,7 @@ use crate::core::time::{Clock, Timestamp};
 use crate::registry::{Extensions, Registry};
 use crate::storage::Store;
 use crate::storage::memory::MemoryStore;
-use crate::testing::upstream::{FakeUpstream, Reply};
+use crate::testing::upstream::{FakeUpstream, PerUser, Reply};
 use crate::upstream::{Question, UpstreamProvider};
 
 /// Gives everybody the same credentials, which are somebody's.
@@ -325,4 +325,50 @@ async fn a_page_of_the_catalog_costs_no_more_the_more_there_is() {
     assert!(asked.load(SeqCst) - before <= 1100);
     let all = registry.send(get("/v2/_catalog?n=10000").token("admin")).await;
     assert_eq!((all.json()["repositories"].as_array().unwrap().len(), all.header("link")), (2502, None));
+}
+
+#[tokio::test]
+async fn what_is_kept_nowhere_is_told_to_each_as_it_is_for_them() {
+    let fake = FakeUpstream::start().await;
+    let (hers, his) = (image(b"{}", b"hers").to_string(), image(b"{}", b"his").to_string());
+    let (first, second) = (sha256(hers.as_bytes()), sha256(his.as_bytes()));
+    let replies =
+        [("Bearer alice", hers.clone(), first.clone()), ("Bearer bob", his.clone(), second.clone())];
+    fake.script(move |asked| {
+        let (_, text, digest) =
+            replies.iter().find(|(whose, ..)| asked.header("authorization") == Some(*whose))?;
+        let known = ["v1", digest].iter().any(|one| asked.path == format!("/v2/team/app/manifests/{one}"));
+        known.then(|| manifest_reply(text, IMAGE))
+    });
+    let config = |token: &str| {
+        let mut config = fake.config_with(json!({ "cache": { "enabled": false } }));
+        config["upstreams"][0]["auth"] = json!({ "type": "bearer", "token": token });
+        config
+    };
+    let people =
+        PerUser::new(&[("alice", config("alice")), ("bob", config("bob")), ("carol", config("carol"))]);
+    let registry = TestRegistry::with_upstreams(json!({}), people).await;
+    let ask = |user: &str, reference: &str| {
+        let path = format!("/v2/team/app/manifests/{reference}");
+        registry.send(get(&path).token(&format!("user:{user}")))
+    };
+    for (user, text) in [("alice", &hers), ("bob", &his), ("alice", &hers)] {
+        let answer = ask(user, "v1").await;
+        assert_eq!((answer.status, &answer.text()), (200, text), "{user}");
+    }
+    for (user, reference) in [("carol", "v1"), ("carol", &first), ("bob", &first), ("alice", &second)] {
+        assert_eq!(ask(user, reference).await.status, 404, "{user} {reference}");
+    }
+    assert!(registry.keys(false).await.is_empty(), "nothing is kept");
+}
+
+#[tokio::test]
+async fn a_tag_that_is_not_kept_moves_when_it_moves_there() {
+    let fake = FakeUpstream::start().await;
+    let registry =
+        super::proxy::mirror_with(&fake, json!({ "cache": { "enabled": false } }), json!({})).await;
+    for layer in [b"one".as_slice(), b"two"] {
+        let image = offer(&fake, "team/app", "v1", layer);
+        super::proxy::pull(&registry, "team/app", "v1", &image).await;
+    }
 }

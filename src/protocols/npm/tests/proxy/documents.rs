@@ -110,6 +110,37 @@ async fn other_processes_find_it_in_the_bucket() {
 }
 
 #[tokio::test]
+async fn an_answer_that_comes_late_does_not_hide_what_another_process_has_heard() {
+    let fake = FakeUpstream::start().await;
+    serve(&fake, "widget", &["1.0.0"]);
+    let config = json!({ "upstreams": { "npm": fake.config_with(
+        json!({ "cache": { "defaultTtlSeconds": 60, "staleMaxAgeSeconds": 0 } })
+    ) } });
+    let registry = Arc::new(TestRegistry::with(config.clone(), None, None).await);
+    let other = registry.another(config, None).await;
+    for one in [registry.as_ref(), &other] {
+        one.send(get("/widget")).await;
+    }
+    registry.clock.advance(Duration::from_secs(61));
+    let old = Reply::json(&packument(&fake, "widget", &["1.0.0"])).etag("\"one\"");
+    fake.on("/widget", old.delay(Duration::from_millis(500)));
+    let late = Arc::clone(&registry);
+    let late = tokio::spawn(async move { late.send(get("/widget")).await });
+    while fake.count() < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    registry.clock.advance(Duration::from_secs(1));
+    let new = packument(&fake, "widget", &["1.0.0", "2.0.0"]);
+    fake.on("/widget", Reply::json(&new).etag("\"two\""));
+    assert_eq!(other.send(get("/widget")).await.json()["dist-tags"]["latest"], "2.0.0");
+    assert_eq!(late.await.unwrap().json()["dist-tags"]["latest"], "1.0.0", "as it was told");
+    for _ in 0..2 {
+        assert_eq!(registry.send(get("/widget")).await.json()["dist-tags"]["latest"], "2.0.0");
+        registry.clock.advance(Duration::from_secs(61));
+    }
+}
+
+#[tokio::test]
 async fn a_warm_hit_costs_the_store_no_more_than_one_of_ours() {
     use crate::core::time::Clock;
     use crate::storage::Store;

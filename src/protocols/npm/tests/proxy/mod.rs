@@ -1,10 +1,13 @@
 //! Packages of a scripted upstream, through a registry in memory.
 
+mod dates;
 mod documents;
 mod extras;
 mod faults;
+mod people;
 mod safety;
 mod tarballs;
+mod uncached;
 
 use std::sync::Arc;
 

@@ -150,6 +150,77 @@ async fn two_sources_of_one_package_are_one_where_that_is_wanted() {
 }
 
 #[tokio::test]
+async fn what_is_kept_back_of_theirs_is_not_kept_back_of_ours() {
+    let fake = FakeUpstream::start().await;
+    serve(&fake, "widget", &["1.0.0", "9.0.0", "9.1.0"]);
+    let policy = json!({ "block": [{ "name": "widget", "versions": "1.0.0 || 9.1.0" }] });
+    let registry = with(&fake, json!({ "merge": ["widget"], "policy": policy })).await;
+    let ours = publish(&registry, "widget", "1.0.0").await;
+    for path in ["/widget/1.0.0", "/widget/v1.0.0", "/widget/latest", "/widget/9.0.0"] {
+        assert_eq!(registry.send(get(path)).await.status, 200, "{path}");
+    }
+    let tarball = registry.send(TestRequest::get(&ours.tarball_path())).await;
+    assert_eq!((tarball.status, tarball.bytes()), (200, &Bytes::from(ours.tgz())));
+    for path in ["/widget/9.1.0", "/widget/-/widget-9.1.0.tgz"] {
+        assert_eq!(registry.send(get(path)).await.status, 403, "{path}");
+    }
+    let document = registry.send(get("/widget")).await.json();
+    let kept_back = document["policyRestrictions"]["versions"].as_object().unwrap();
+    assert_eq!(kept_back.keys().collect::<Vec<_>>(), ["9.1.0"]);
+}
+
+#[tokio::test]
+async fn what_is_to_be_changed_is_ours_alone() {
+    let fake = FakeUpstream::start().await;
+    for name in ["theirs", "both"] {
+        serve(&fake, name, &["1.0.0", "9.0.0"]);
+    }
+    let registry = with(&fake, json!({ "merge": ["both"] })).await;
+    publish(&registry, "both", "1.0.1").await;
+    assert!(registry.send(get("/both")).await.json()["versions"]["9.0.0"].is_object());
+    let asked = fake.count();
+    let editable = registry.send(get("/both").query("write=true")).await.json();
+    assert_eq!(editable["versions"].as_object().unwrap().keys().collect::<Vec<_>>(), ["1.0.1"]);
+    assert!(editable["_rev"].as_str().unwrap().starts_with("1-"));
+    assert_eq!(registry.send(get("/theirs")).await.status, 200);
+    let known = fake.count();
+    assert_eq!(registry.send(get("/theirs").query("write=true")).await.status, 404);
+    assert_eq!((fake.count(), known), (known, asked + 1), "nobody is asked for what is to be changed");
+}
+
+#[tokio::test]
+async fn who_would_change_an_upstreams_package_hears_whose_it_is() {
+    let fake = FakeUpstream::start().await;
+    serve(&fake, "theirs", &["1.0.0"]);
+    let registry = over(&fake).await;
+    let changes = |name: &str| {
+        let put = |path: String, body: &Value| TestRequest::put(&path).json(body);
+        let delete = |path: String| TestRequest::new(http::Method::DELETE, &path);
+        let deprecated =
+            json!({ "name": name, "versions": { "1.0.0": { "name": name, "deprecated": "old" } } });
+        [
+            put(format!("/npm/{name}"), &deprecated),
+            put(format!("/npm/-/package/{name}/dist-tags/next"), &json!("1.0.0")),
+            delete(format!("/npm/-/package/{name}/dist-tags/latest")),
+            put(format!("/npm/{name}/-rev/1-x"), &json!({ "maintainers": [{ "name": "me", "email": "" }] })),
+            delete(format!("/npm/{name}/-rev/1-x")),
+            delete(format!("/npm/{name}/-/1.0.0")),
+            TestRequest::new(http::Method::POST, &format!("/npm/-/package/{name}/access"))
+                .json(&json!({ "access": "restricted" })),
+        ]
+    };
+    for (at, change) in changes("theirs").into_iter().enumerate() {
+        let refused = registry.send(change).await;
+        assert_eq!(refused.status, 403, "{at}: {}", refused.text());
+        assert!(error_of(&refused).contains("theirs is a package of upstream fake"), "{at}");
+    }
+    for (at, change) in changes("nobodys").into_iter().enumerate() {
+        assert_eq!(registry.send(change).await.status, 404, "{at}");
+    }
+    assert!(registry.keys(false).await.is_empty());
+}
+
+#[tokio::test]
 async fn an_outage_opens_no_door_to_the_next_upstream() {
     let (private, public) = (FakeUpstream::start().await, FakeUpstream::start().await);
     serve(&private, "widget", &["1.0.0"]);

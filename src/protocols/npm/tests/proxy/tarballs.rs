@@ -56,6 +56,46 @@ async fn a_head_fetches_nothing() {
     assert!(cached(&registry).await.is_empty());
 }
 
+#[tokio::test]
+async fn what_is_not_here_yet_looks_like_what_is() {
+    const SAME: [&str; 8] = [
+        "etag",
+        "accept-ranges",
+        "content-type",
+        "content-length",
+        "cache-control",
+        "content-disposition",
+        "repr-digest",
+        "x-content-type-options",
+    ];
+    let fake = FakeUpstream::start().await;
+    for gone in [None, Some("integrity")] {
+        serve(&fake, "widget", &["1.0.0"]);
+        let mut document = packument(&fake, "widget", &["1.0.0"]);
+        let dist = document["versions"]["1.0.0"]["dist"].as_object_mut().unwrap();
+        gone.map(|key| dist.remove(key));
+        fake.on("/widget", Reply::json(&document));
+        let registry = over(&fake).await;
+        let head = || TestRequest::new(http::Method::HEAD, &format!("/npm{PATH}"));
+        let answers =
+            [registry.send(head()).await, registry.send(get(PATH)).await, registry.send(head()).await];
+        let warm = registry.send(get(PATH)).await;
+        assert!(warm.header("last-modified").is_some(), "it comes from the store");
+        for name in SAME.iter().filter(|name| gone.is_none() || **name != "repr-digest") {
+            assert!(warm.header(name).is_some(), "{name}");
+            for answer in &answers {
+                assert_eq!(answer.header(name), warm.header(name), "{name}, without {gone:?}");
+            }
+        }
+        let known = get(PATH).header("if-none-match", warm.header("etag").unwrap());
+        assert_eq!(over(&fake).await.send(known).await.status, 304, "what is known need not be fetched");
+    }
+    // What is not kept can't be had in parts.
+    let registry = with(&fake, json!({ "cache": { "enabled": false } })).await;
+    let passing = registry.send(get(PATH)).await;
+    assert!(passing.header("accept-ranges").is_none() && passing.header("etag").is_some());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn late_and_early_readers_share_one_fetch() {
     let fake = FakeUpstream::start().await;
