@@ -8,7 +8,7 @@ mod upkeep;
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,8 +17,8 @@ use http::{HeaderValue, header};
 use parking_lot::Mutex;
 use tracing::Instrument;
 
-use crate::auth::{Auth, AuthProvider, Identity, Setup};
-use crate::config::{Config, Durability, ProtocolConfig, StorageConfig, StorageKind};
+use crate::auth::{Auth, AuthProvider, Identity, OwnVisibility, Resource, Setup};
+use crate::config::{Config, Durability, ProtocolConfig, StorageConfig, StorageKind, Visibility};
 use crate::core::actor::Actor;
 use crate::core::error::{Error, Result};
 use crate::core::origin::Trust;
@@ -106,6 +106,20 @@ impl Source for Bucket {
     }
 }
 
+/// The packages of all protocols, asked what they say of themselves. Weak: what it asks holds on to who asks.
+struct Packages(Weak<Upkeep>);
+
+#[async_trait]
+impl OwnVisibility for Packages {
+    async fn of(&self, resource: &Resource) -> Result<Option<Visibility>> {
+        let Some(upkeep) = self.0.upgrade() else { return Ok(None) };
+        let Some(mounted) = upkeep.mounted.iter().find(|one| one.name.as_str() == resource.protocol) else {
+            return Ok(None);
+        };
+        mounted.protocol.visibility(&upkeep.cx(mounted), resource).await
+    }
+}
+
 struct Route {
     path: Segments,
     alias: bool,
@@ -144,6 +158,7 @@ impl Registry {
             config: config.maintenance.clone(),
             leases: Leases::new(storage.clone()),
         });
+        auth.ask_packages(Arc::new(Packages(Arc::downgrade(&upkeep))));
         let (probe, background) = (Probe::default(), Mutex::default());
         let webhooks = Mutex::new(couriers(config, &mounted, &storage, &clock)?);
         Ok(Self { storage, auth, trust, metrics, probe, mounted, routes, upkeep, webhooks, background })

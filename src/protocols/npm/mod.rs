@@ -62,7 +62,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::prelude::*;
-use crate::config::Limits;
+use crate::config::{Limits, Visibility};
 use audit::Advisories;
 use edit::Rules;
 use options::Options;
@@ -153,6 +153,10 @@ impl Protocol for Npm {
 
     async fn describe(&self, cx: &Cx, name: &str) -> Result<Option<Change>> {
         inventory::look(cx, name).await
+    }
+
+    async fn visibility(&self, cx: &Cx, resource: &Resource) -> Result<Option<Visibility>> {
+        access::own_visibility(cx, resource).await
     }
 
     async fn adopt(&self, cx: &Cx, name: &str, document: &Bytes) -> Result<()> {
