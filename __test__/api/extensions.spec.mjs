@@ -51,6 +51,10 @@ describe('an auth provider', () => {
     assert.equal(await auth.authenticate({ username: 'alice', password: 'wrong' }), null);
     const token = await auth.createNpmToken('alice', true);
     assert.equal(provider.sessions.get(token).readonly, true);
+    assert.ok(!('expiresIn' in provider.sessions.get(token)) && !('expiresAt' in provider.sessions.get(token)));
+    const short = provider.sessions.get(await auth.createOciToken('alice', ['oci:repository:x:pull'], 3600));
+    assert.equal(short.expiresIn, 3600);
+    assert.ok(Math.abs(short.expiresAt - Date.now() - 3_600_000) < 5000);
     assert.deepEqual((await auth.validateToken(token, 'npm')).userId, 'alice');
     assert.equal((await streamToJson((await whoami(registry, token)).body)).username, 'alice');
     assert.ok(provider.calls.some(([method, protocol]) => method === 'validateToken' && protocol === 'npm'));
