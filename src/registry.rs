@@ -279,6 +279,9 @@ impl Registry {
     }
 
     async fn route(&self, mut request: Request, observed: &mut Observed) -> Response {
+        if let Some(error) = request.refused.take() {
+            return plain_error(&error);
+        }
         if let Some((path, query)) = request.path.split_once('?') {
             let query = Query::parse(query);
             request.path = path.to_owned();
@@ -343,16 +346,10 @@ impl Registry {
 /// The actor that hooks see: the host's, completed with who the token says it is.
 fn actor(request: &Request, identity: &Identity) -> Option<Arc<Actor>> {
     let mut actor = request.actor.clone().unwrap_or_default();
-    if actor.user_id.is_none() {
-        actor.user_id = identity.user().map(str::to_owned);
-    }
-    if actor.ip.is_none() {
-        actor.ip = request.peer.map(|peer| peer.to_string());
-    }
-    if actor.user_agent.is_none() {
-        actor.user_agent = request.header(header::USER_AGENT).map(str::to_owned);
-    }
-    (actor != Actor::default()).then(|| Arc::new(actor))
+    actor.complete("userId", identity.user());
+    actor.complete("ip", request.peer.map(|peer| peer.to_string()));
+    actor.complete("userAgent", request.header(header::USER_AGENT));
+    (!actor.is_nobody()).then(|| Arc::new(actor))
 }
 
 fn open_store(config: &Config, clock: &Clock) -> Result<Arc<dyn Store>> {

@@ -5,7 +5,7 @@ import { describe, it } from 'node:test';
 import * as esm from 'smartregistry-native';
 import { config, login, open } from '../support/facade.mjs';
 
-const { SmartRegistry, RegistryError, streamToJson } = esm;
+const { SmartRegistry, RegistryError, streamToBuffer, streamToJson } = esm;
 
 describe('construction', () => {
   const wrong = [
@@ -126,7 +126,19 @@ describe('routing', () => {
   it('refuses what is no request', async (t) => {
     const registry = await open(t);
     for (const context of [undefined, null, 'GET /', {}, { path: 7 }, { path: '/', method: 7 }]) await assert.rejects(registry.handleRequest(context), RegistryError);
-    assert.equal((await registry.handleRequest({ method: 'G E T', path: '/npm/x' })).status, 400);
+    for (const token of [{}, 7, ['x']]) await assert.rejects(registry.handleRequest({ path: '/npm/x', token }), { name: 'RegistryError', status: 400, message: /`token`/ });
+    const circular = {};
+    circular.self = circular;
+    for (const actor of ['bob', [], circular, { n: 1n }]) await assert.rejects(registry.handleRequest({ path: '/npm/x', actor }), { name: 'RegistryError', status: 400, message: /`actor`/ });
+    // An answer like any other, under the id that the host knows the request by.
+    for (const [context, told] of [[{ method: 'G E T' }, /method/], [{ actor: { note: 'n'.repeat(17_000) } }, /actor/]]) {
+      const refused = await registry.handleRequest({ path: '/npm/x', requestId: 'host-1', ...context });
+      assert.deepEqual([refused.status, refused.headers['X-Request-ID'], refused.headers['Content-Type']], [400, 'host-1', 'application/json']);
+      const text = String(await streamToBuffer(refused.body));
+      assert.equal(refused.headers['Content-Length'], String(text.length));
+      assert.match(JSON.parse(text).message, told);
+    }
+    assert.match((await registry.handleRequest({ method: 'G E T', path: '/npm/x' })).headers['X-Request-ID'], /./);
     assert.equal((await get(registry, '/npm/%2e%2e/secret')).status, 400);
   });
 });

@@ -118,7 +118,7 @@ impl Npm {
     /// What a publish is held to. Package managers repeat a PUT by themselves; a program of somebody's own that publishes a version again is told
     /// that it is there, as ever.
     fn rules(&self, cx: &Cx) -> Rules {
-        let agent = cx.objects.actor().and_then(|actor| actor.user_agent.as_deref());
+        let agent = cx.objects.actor().and_then(|actor| actor.user_agent());
         let product = agent.and_then(|agent| agent.split(['/', ' ']).next()).unwrap_or_default();
         let repeats = REPEATS.iter().any(|name| product.eq_ignore_ascii_case(name));
         Rules { retry: if repeats { self.retry } else { Duration::ZERO }, packument: self.limits.packument }
