@@ -383,7 +383,8 @@ fn s3_descriptor(config: &StorageConfig) -> S3Descriptor {
         bucket_name: config.bucket_name.clone().unwrap_or_default(),
         directory_path: config.directory_path.clone(),
         conditional_writes: config.conditional_writes.unwrap_or_default(),
-        extra_roots: None,
+        ca_file: config.ca_file.clone().filter(|path| !path.as_os_str().is_empty()),
+        host_ca_file: config.host_ca_file.clone().filter(|path| !path.as_os_str().is_empty()),
     }
 }
 

@@ -123,6 +123,22 @@ describe('routing', () => {
     assert.equal(head.headers['Content-Length'], full.headers['Content-Length']);
   });
 
+  it('takes the certificates that Node takes for those of the S3 storage, too', async (t) => {
+    const before = process.env.NODE_EXTRA_CA_CERTS;
+    t.after(() => (before === undefined ? delete process.env.NODE_EXTRA_CA_CERTS : (process.env.NODE_EXTRA_CA_CERTS = before)));
+    process.env.NODE_EXTRA_CA_CERTS = '/nowhere/at/all.pem';
+    const warnings = [];
+    const storage = { endpoint: 'https://127.0.0.1:1', bucketName: 'bucket', accessKey: 'a', accessSecret: 's' };
+    const registry = new SmartRegistry(config({ storage, logger: { warn: (text) => void warnings.push(text) } }));
+    t.after(() => registry.destroy());
+    await assert.rejects(registry.init());
+    assert.ok(warnings.some((text) => /NODE_EXTRA_CA_CERTS is not used for the S3 storage: the file can't be read/.test(text)), String(warnings));
+    registry.destroy();
+    const own = new SmartRegistry(config({ storage: { ...storage, caFile: '/nowhere/at/all.pem' } }));
+    t.after(() => own.destroy());
+    await assert.rejects(own.init(), /option `storage\.caFile`: the file can't be read/);
+  });
+
   it('refuses what is no request', async (t) => {
     const registry = await open(t);
     for (const context of [undefined, null, 'GET /', {}, { path: 7 }, { path: '/', method: 7 }]) await assert.rejects(registry.handleRequest(context), RegistryError);

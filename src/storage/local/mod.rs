@@ -248,6 +248,11 @@ impl Store for LocalStore {
     }
 }
 
+/// A small file of the operator's, such as certificates.
+pub async fn contents(path: &std::path::Path) -> io::Result<Vec<u8>> {
+    tokio::fs::read(path).await
+}
+
 /// Makes an empty file that is its owner's alone, unless there is one: for secrets that are kept beside the store.
 pub fn make_private_file(path: &std::path::Path) -> io::Result<()> {
     match os::new_file(true).open(path) {
