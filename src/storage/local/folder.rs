@@ -262,10 +262,7 @@ fn make_folder(folder: &Path, root: &Path, made: &mut Vec<PathBuf>) -> io::Resul
     let below = folder.strip_prefix(root).unwrap_or(folder);
     let private = below.as_os_str().is_empty() || below.starts_with(PRIVATE);
     for last_try in [false, true] {
-        let made_now = match private {
-            true => os::private_folder().create(folder),
-            false => fs::create_dir(folder),
-        };
+        let made_now = if private { os::private_folder().create(folder) } else { fs::create_dir(folder) };
         match made_now {
             Ok(()) => {
                 made.extend(folder.parent().map(Path::to_path_buf));

@@ -22,7 +22,7 @@ pub(super) struct Pool {
     pub(super) server: Server,
     pub(super) dialect: &'static Dialect,
     options: AnyConnectOptions,
-    /// Where SQLite keeps it.
+    /// Where `SQLite` keeps it.
     file: Option<PathBuf>,
     /// With the tables up to date.
     ready: OnceCell<AnyPool>,

@@ -36,7 +36,7 @@ pub(super) struct World {
     url: String,
     /// Memory is one process's: every process is this one.
     alone: Option<Arc<Auth>>,
-    /// Where SQLite has its file.
+    /// Where `SQLite` has its file.
     pub(super) folder: tempfile::TempDir,
 }
 
