@@ -135,6 +135,8 @@ export interface IStorageConfig {
   sessionToken?: string;
   /** S3: `us-east-1` by default. */
   region?: string;
+  /** S3: a file with certificates (PEM) to trust besides those of the platform and of `NODE_EXTRA_CA_CERTS`. */
+  caFile?: string;
   /** S3: the bucket, created when it is missing. */
   bucketName?: string;
   /** S3: prefix of every key. */
@@ -181,7 +183,7 @@ export interface IAuthConfig {
   trustedIssuers?: ITrustedIssuer[];
   /** Seconds for which answers of a custom provider are believed; 0 (default) asks every time. */
   providerCacheSeconds?: number;
-  /** Milliseconds that a custom provider may take for one call; 10,000 by default. Beyond: 500, and no access. */
+  /** Milliseconds that a custom provider may take for one call; 10,000 by default, and at least 30,000 for its `init`. Beyond: 500, and no access. */
   providerTimeoutMs?: number;
 }
 

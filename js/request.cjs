@@ -5,13 +5,14 @@ const { flatHeaders, flatQuery, headersText } = require('./headers.cjs');
 const { nativeBody } = require('./body.cjs');
 const { RegistryError } = require('./errors.cjs');
 
-const ACTOR = ['userId', 'tokenId', 'ip', 'userAgent', 'orgId', 'sessionId'];
-
-/** The actor's fields as text; hosts also keep numbers in them. */
+/** The actor as hooks get it back. */
 function actorJson(actor) {
-  const known = {};
-  for (const name of ACTOR) if (actor[name] !== undefined && actor[name] !== null) known[name] = String(actor[name]);
-  return JSON.stringify(known);
+  if (typeof actor !== 'object' || Array.isArray(actor)) throw new RegistryError('`actor` of the request context must be an object', { status: 400 });
+  try {
+    return JSON.stringify(actor);
+  } catch (error) {
+    throw new RegistryError(`\`actor\` of the request context is handed on as JSON and can't be written so: ${error.message}`, { status: 400, cause: error });
+  }
 }
 
 const isNone = (value) => value === undefined || value === null;
@@ -19,6 +20,7 @@ const isNone = (value) => value === undefined || value === null;
 /** What rarely comes along; `undefined` when nothing does. */
 function extra({ token, actor, requestId }) {
   if (isNone(token) && isNone(actor) && isNone(requestId)) return undefined;
+  if (!isNone(token) && typeof token !== 'string') throw new RegistryError('`token` of the request context must be a string', { status: 400 });
   return { token: token ?? undefined, actor: actor ? actorJson(actor) : undefined, requestId: isNone(requestId) ? undefined : String(requestId) };
 }
 

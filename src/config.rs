@@ -3,6 +3,7 @@
 pub mod upstream;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -136,6 +137,10 @@ pub struct StorageConfig {
     pub bucket_name: Option<String>,
     /// S3: prefix of every key.
     pub directory_path: Option<String>,
+    /// S3: file with certificates (PEM) to trust besides those of the platform.
+    pub ca_file: Option<PathBuf>,
+    /// The same of the host's runtime; the facade fills it in.
+    pub host_ca_file: Option<PathBuf>,
     /// S3: `auto` (default), `required` or `off`.
     pub conditional_writes: Option<ConditionalWrites>,
     /// Answer downloads of large OCI blobs with a redirect to a presigned URL.

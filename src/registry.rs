@@ -8,7 +8,7 @@ mod upkeep;
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,8 +17,8 @@ use http::{HeaderValue, header};
 use parking_lot::Mutex;
 use tracing::Instrument;
 
-use crate::auth::{Auth, AuthProvider, Identity, Setup};
-use crate::config::{Config, Durability, ProtocolConfig, StorageConfig, StorageKind};
+use crate::auth::{Auth, AuthProvider, Identity, OwnVisibility, Resource, Setup};
+use crate::config::{Config, Durability, ProtocolConfig, StorageConfig, StorageKind, Visibility};
 use crate::core::actor::Actor;
 use crate::core::error::{Error, Result};
 use crate::core::origin::Trust;
@@ -106,6 +106,20 @@ impl Source for Bucket {
     }
 }
 
+/// The packages of all protocols, asked what they say of themselves. Weak: what it asks holds on to who asks.
+struct Packages(Weak<Upkeep>);
+
+#[async_trait]
+impl OwnVisibility for Packages {
+    async fn of(&self, resource: &Resource) -> Result<Option<Visibility>> {
+        let Some(upkeep) = self.0.upgrade() else { return Ok(None) };
+        let Some(mounted) = upkeep.mounted.iter().find(|one| one.name.as_str() == resource.protocol) else {
+            return Ok(None);
+        };
+        mounted.protocol.visibility(&upkeep.cx(mounted), resource).await
+    }
+}
+
 struct Route {
     path: Segments,
     alias: bool,
@@ -144,6 +158,7 @@ impl Registry {
             config: config.maintenance.clone(),
             leases: Leases::new(storage.clone()),
         });
+        auth.ask_packages(Arc::new(Packages(Arc::downgrade(&upkeep))));
         let (probe, background) = (Probe::default(), Mutex::default());
         let webhooks = Mutex::new(couriers(config, &mounted, &storage, &clock)?);
         Ok(Self { storage, auth, trust, metrics, probe, mounted, routes, upkeep, webhooks, background })
@@ -264,6 +279,9 @@ impl Registry {
     }
 
     async fn route(&self, mut request: Request, observed: &mut Observed) -> Response {
+        if let Some(error) = request.refused.take() {
+            return plain_error(&error);
+        }
         if let Some((path, query)) = request.path.split_once('?') {
             let query = Query::parse(query);
             request.path = path.to_owned();
@@ -336,16 +354,10 @@ impl Registry {
 /// The actor that hooks see: the host's, completed with who the token says it is.
 fn actor(request: &Request, identity: &Identity) -> Option<Arc<Actor>> {
     let mut actor = request.actor.clone().unwrap_or_default();
-    if actor.user_id.is_none() {
-        actor.user_id = identity.user().map(str::to_owned);
-    }
-    if actor.ip.is_none() {
-        actor.ip = request.peer.map(|peer| peer.to_string());
-    }
-    if actor.user_agent.is_none() {
-        actor.user_agent = request.header(header::USER_AGENT).map(str::to_owned);
-    }
-    (actor != Actor::default()).then(|| Arc::new(actor))
+    actor.complete("userId", identity.user());
+    actor.complete("ip", request.peer.map(|peer| peer.to_string()));
+    actor.complete("userAgent", request.header(header::USER_AGENT));
+    (!actor.is_nobody()).then(|| Arc::new(actor))
 }
 
 fn open_store(config: &Config, clock: &Clock) -> Result<Arc<dyn Store>> {
@@ -379,7 +391,8 @@ fn s3_descriptor(config: &StorageConfig) -> S3Descriptor {
         bucket_name: config.bucket_name.clone().unwrap_or_default(),
         directory_path: config.directory_path.clone(),
         conditional_writes: config.conditional_writes.unwrap_or_default(),
-        extra_roots: None,
+        ca_file: config.ca_file.clone().filter(|path| !path.as_os_str().is_empty()),
+        host_ca_file: config.host_ca_file.clone().filter(|path| !path.as_os_str().is_empty()),
     }
 }
 

@@ -5,7 +5,7 @@ import { describe, it } from 'node:test';
 import * as esm from 'smartregistry-native';
 import { config, login, open } from '../support/facade.mjs';
 
-const { SmartRegistry, RegistryError, streamToJson } = esm;
+const { SmartRegistry, RegistryError, streamToBuffer, streamToJson } = esm;
 
 describe('construction', () => {
   const wrong = [
@@ -141,10 +141,38 @@ describe('routing', () => {
     assert.equal(head.headers['Content-Length'], full.headers['Content-Length']);
   });
 
+  it('takes the certificates that Node takes for those of the S3 storage, too', async (t) => {
+    const before = process.env.NODE_EXTRA_CA_CERTS;
+    t.after(() => (before === undefined ? delete process.env.NODE_EXTRA_CA_CERTS : (process.env.NODE_EXTRA_CA_CERTS = before)));
+    process.env.NODE_EXTRA_CA_CERTS = '/nowhere/at/all.pem';
+    const warnings = [];
+    const storage = { endpoint: 'https://127.0.0.1:1', bucketName: 'bucket', accessKey: 'a', accessSecret: 's' };
+    const registry = new SmartRegistry(config({ storage, logger: { warn: (text) => void warnings.push(text) } }));
+    t.after(() => registry.destroy());
+    await assert.rejects(registry.init());
+    assert.ok(warnings.some((text) => /NODE_EXTRA_CA_CERTS is not used for the S3 storage: the file can't be read/.test(text)), String(warnings));
+    registry.destroy();
+    const own = new SmartRegistry(config({ storage: { ...storage, caFile: '/nowhere/at/all.pem' } }));
+    t.after(() => own.destroy());
+    await assert.rejects(own.init(), /option `storage\.caFile`: the file can't be read/);
+  });
+
   it('refuses what is no request', async (t) => {
     const registry = await open(t);
     for (const context of [undefined, null, 'GET /', {}, { path: 7 }, { path: '/', method: 7 }]) await assert.rejects(registry.handleRequest(context), RegistryError);
-    assert.equal((await registry.handleRequest({ method: 'G E T', path: '/npm/x' })).status, 400);
+    for (const token of [{}, 7, ['x']]) await assert.rejects(registry.handleRequest({ path: '/npm/x', token }), { name: 'RegistryError', status: 400, message: /`token`/ });
+    const circular = {};
+    circular.self = circular;
+    for (const actor of ['bob', [], circular, { n: 1n }]) await assert.rejects(registry.handleRequest({ path: '/npm/x', actor }), { name: 'RegistryError', status: 400, message: /`actor`/ });
+    // An answer like any other, under the id that the host knows the request by.
+    for (const [context, told] of [[{ method: 'G E T' }, /method/], [{ actor: { note: 'n'.repeat(17_000) } }, /actor/]]) {
+      const refused = await registry.handleRequest({ path: '/npm/x', requestId: 'host-1', ...context });
+      assert.deepEqual([refused.status, refused.headers['X-Request-ID'], refused.headers['Content-Type']], [400, 'host-1', 'application/json']);
+      const text = String(await streamToBuffer(refused.body));
+      assert.equal(refused.headers['Content-Length'], String(text.length));
+      assert.match(JSON.parse(text).message, told);
+    }
+    assert.match((await registry.handleRequest({ method: 'G E T', path: '/npm/x' })).headers['X-Request-ID'], /./);
     assert.equal((await get(registry, '/npm/%2e%2e/secret')).status, 400);
   });
 });

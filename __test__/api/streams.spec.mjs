@@ -70,7 +70,9 @@ const consumers = {
     return Buffer.concat(chunks);
   },
   'a body of another request': async (body, { registry }) => {
-    await registry.getStorage().putObject('copy', body);
+    await registry.getStorage().putObject('copy', body, { contentType: 'text/plain', owner: 'me' });
+    const { contentType, metadata } = await registry.getStorage().getMetadata('copy');
+    assert.deepEqual([contentType, metadata], ['text/plain', { owner: 'me' }]);
     return registry.getStorage().getObject('copy');
   },
 };

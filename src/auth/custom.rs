@@ -17,6 +17,8 @@ use crate::core::time::Clock;
 
 /// How long one call may take unless configured.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
+/// How long it may take to get ready, at least: a directory service is found, a pool filled.
+const INIT_LIMIT: Duration = Duration::from_secs(30);
 /// Answers remembered at most.
 const REMEMBERED: u64 = 50_000;
 
@@ -47,7 +49,15 @@ impl Fenced {
     }
 
     async fn call<R>(&self, what: &'static str, call: impl Future<Output = Result<R>> + Send) -> Result<R> {
-        match tokio::time::timeout(self.limit, call).await {
+        Self::within(self.limit, what, call).await
+    }
+
+    async fn within<R>(
+        limit: Duration,
+        what: &'static str,
+        call: impl Future<Output = Result<R>> + Send,
+    ) -> Result<R> {
+        match tokio::time::timeout(limit, call).await {
             Ok(Ok(answer)) => Ok(answer),
             // Whatever kind it says it is: to the client, a provider that fails is a fault of the registry.
             Ok(Err(error)) => {
@@ -56,7 +66,7 @@ impl Fenced {
             }
             Err(_) => Err(Error::internal(format!(
                 "the auth provider did not answer {what} within {} ms",
-                self.limit.as_millis()
+                limit.as_millis()
             ))),
         }
     }
@@ -66,7 +76,7 @@ impl Fenced {
 impl AuthProvider for Fenced {
     async fn init(&self) -> Result<()> {
         // Connecting somewhere may take its time; nobody is granted anything meanwhile.
-        self.inner.init().await
+        Self::within(self.limit.max(INIT_LIMIT), "init", self.inner.init()).await
     }
 
     async fn authenticate(&self, credentials: &Credentials, asker: Asker) -> Result<Option<String>> {

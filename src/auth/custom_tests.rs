@@ -40,6 +40,10 @@ struct Provider {
 
 #[async_trait]
 impl AuthProvider for Provider {
+    async fn init(&self) -> Result<()> {
+        self.answer().await
+    }
+
     async fn authenticate(&self, credentials: &Credentials, _: Asker) -> Result<Option<String>> {
         self.answer().await?;
         Ok((credentials.password == Secret::new("right")).then(|| credentials.username.clone()))
@@ -105,6 +109,18 @@ fn auth(mood: Mood, config: &Value) -> (Auth, Arc<Provider>) {
     })
     .unwrap();
     (auth, provider)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_never_gets_ready_is_given_up() {
+    for (limit, seconds) in [(20, 30), (90_000, 90)] {
+        let (auth, _) = auth(Mood::Silent, &json!({ "providerTimeoutMs": limit }));
+        let began = tokio::time::Instant::now();
+        let error = auth.prepare().await.unwrap_err();
+        assert!(error.message().contains("did not answer init"), "{error}");
+        assert_eq!(began.elapsed().as_secs(), seconds);
+    }
+    auth(Mood::Sample, &json!({})).0.prepare().await.unwrap();
 }
 
 fn bearer(token: &str) -> Request {

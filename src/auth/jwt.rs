@@ -77,7 +77,7 @@ pub(super) struct Verified {
     pub(super) cidr: Vec<String>,
     /// What a revocation names.
     pub(super) id: String,
-    /// When the token is of no more use, leeway included.
+    /// When the token is of no more use, leeway for a foreign clock included.
     pub(super) ends: Timestamp,
 }
 
@@ -204,7 +204,8 @@ impl Jwt {
         let claims = data.claims;
         let now = self.clock.now();
         let expires = claims.exp.0;
-        let ends = expires.plus(LEEWAY);
+        // A token of ours says when it ends; only the clock of somebody else who signs with our secret may differ.
+        let ends = if claims.iss == self.service { expires } else { expires.plus(LEEWAY) };
         let early = claims.nbf.or(claims.iat).is_some_and(|start| start.0 > now.plus(LEEWAY));
         if ends <= now || early {
             return Verdict::OutOfTime;
@@ -485,13 +486,18 @@ mod tests {
     }
 
     #[test]
-    fn time_is_kept_with_a_minutes_leeway() {
+    fn our_own_token_ends_when_it_says_and_a_foreign_one_with_a_minutes_leeway() {
         let (jwt, clock) = jwt();
-        let token = jwt.sign(grant(&[], Duration::from_mins(5))).unwrap();
-        clock.advance(Duration::from_secs(359));
-        assert!(matches!(jwt.verify(&token), Verdict::Good(_)));
+        let own = jwt.sign(grant(&[], Duration::from_mins(5))).unwrap();
+        let foreign = forge("secret", &hs256(), &claims());
+        clock.advance(Duration::from_secs(299));
+        assert!(good(jwt.verify(&own)).ends > clock.now());
         clock.advance(Duration::from_secs(1));
-        assert!(matches!(jwt.verify(&token), Verdict::OutOfTime));
+        assert!(matches!(jwt.verify(&own), Verdict::OutOfTime));
+        clock.advance(Duration::from_secs(59));
+        assert!(matches!(jwt.verify(&foreign), Verdict::Good(_)));
+        clock.advance(Duration::from_secs(1));
+        assert!(matches!(jwt.verify(&foreign), Verdict::OutOfTime));
         let (jwt, _) = self::jwt();
         let later = forge("secret", &hs256(), &with("nbf", json!(NOW + 61)));
         assert!(matches!(jwt.verify(&later), Verdict::OutOfTime));

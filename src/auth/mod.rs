@@ -29,7 +29,7 @@ mod tokens;
 mod visibility;
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::OnceCell;
@@ -43,6 +43,7 @@ pub use oidc::IdToken;
 pub use provider::{Asker, AuthProvider, Credentials, TokenOptions};
 pub use scope::{Action, Resource, Scope};
 pub use setup::Setup;
+pub use visibility::OwnVisibility;
 
 #[cfg(test)]
 pub(crate) use factor::shown as shown_code;
@@ -73,6 +74,8 @@ pub struct Auth {
     jwt: Jwt,
     issuers: oidc::Issuers,
     rules: visibility::Rules,
+    /// What packages say of themselves, once there is somebody who knows.
+    own: OnceLock<Arc<dyn OwnVisibility>>,
     config: AuthConfig,
     clock: Clock,
     limiter: Arc<Limiter>,
@@ -287,8 +290,13 @@ impl Auth {
             || (action == Action::Pull && custom.authorize(None, &name, Action::Read.as_str()).await?))
     }
 
+    /// Whom [`Self::authorize`] asks what a package says of itself. Once.
+    pub fn ask_packages(&self, own: Arc<dyn OwnVisibility>) {
+        let _ = self.own.set(own);
+    }
+
     /// `AuthManager.authorize`: whether a token (`None`: nobody) may do `action` to `npm:package:name`. A text that is no resource or
-    /// no action is never allowed. A custom provider answers for itself.
+    /// no action is never allowed. A custom provider answers for itself. Without a registry no package has a setting of its own.
     pub async fn authorize(&self, token: Option<&AuthToken>, resource: &str, action: &str) -> Result<bool> {
         if let Users::Custom(custom) = &self.users {
             return custom.authorize(token, resource, action).await;
@@ -302,7 +310,11 @@ impl Auth {
             Some(token) if token.expires_at.is_some_and(|end| end <= now) => Identity::Rejected,
             Some(token) => Identity::Known(Arc::new(token.clone())),
         };
-        self.allows(&identity, &resource, action, None).await
+        let own = match self.own.get() {
+            Some(packages) if action.is_read() => packages.of(&resource).await?,
+            _ => None,
+        };
+        self.allows(&identity, &resource, action, own).await
     }
 
     /// Whether anybody may read `resource`, as far as settings tell.
@@ -415,7 +427,7 @@ impl Auth {
         };
         self.require_oci()?;
         let left = token.expires_at.map_or(lifetime, |end| end.since(self.clock.now()));
-        // Within the leeway it still opens things; exchanging it then would start the leeway anew, again and again.
+        // It may have ended since it was checked, or be a foreign one within its leeway, which exchanging would start anew, again and again.
         if left.is_zero() {
             return Err(Error::new(Kind::Unauthorized, "the token has expired; log in again"));
         }

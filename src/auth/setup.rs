@@ -1,7 +1,7 @@
 //! Puts the pieces together from the configuration, and refuses what can't work.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::OnceCell;
@@ -81,6 +81,7 @@ impl Auth {
             jwt,
             issuers,
             rules,
+            own: OnceLock::new(),
             config: config.clone(),
             clock: clock.clone(),
             limiter,

@@ -493,9 +493,13 @@ async fn an_exchanged_token_is_worth_no_more_than_what_it_was_exchanged_for() {
     assert_eq!(lifetime, Duration::from_mins(3));
     world.clock.advance(Duration::from_secs(200));
     let late = auth.authenticate(&oci(&short, None), OCI).await.unwrap();
-    assert_eq!(late.user(), Some("bob"), "the leeway");
-    assert_eq!(auth.sign_oci_for(&late, &scopes, hour).await.unwrap_err().status(), 401);
+    assert_eq!(late.user(), None, "its end is past");
+    assert_eq!(auth.sign_oci_for(&by_short, &scopes, hour).await.unwrap_err().status(), 401);
+    assert_eq!(user_of(&auth, oci(&longer, None), OCI).await, None);
     // It ends with the token that it came from.
+    let short = auth.create_oci_token("bob", &scopes, Duration::from_mins(5)).await.unwrap();
+    let by_short = auth.authenticate(&oci(&short, None), OCI).await.unwrap();
+    let (longer, _) = auth.sign_oci_for(&by_short, &scopes, hour).await.unwrap();
     assert_eq!(user_of(&auth, oci(&longer, None), OCI).await.as_deref(), Some("bob"));
     auth.revoke_token(&short).await.unwrap();
     assert_eq!(user_of(&auth, oci(&longer, None), OCI).await, None);

@@ -3,10 +3,19 @@
 
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
+
 use super::scope::{self, Action, Resource};
 use crate::config::{Visibility, VisibilityRule};
 use crate::core::error::{Error, Result};
 use crate::core::pattern::name_matches;
+
+/// Knows what packages say of themselves. Only protocols do.
+#[async_trait]
+pub trait OwnVisibility: Send + Sync + 'static {
+    /// The package's own setting; `None` where it has none, or where nothing is.
+    async fn of(&self, resource: &Resource) -> Result<Option<Visibility>>;
+}
 
 /// The rules of one registry.
 #[derive(Debug, Default)]

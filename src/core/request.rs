@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, Method, header};
 
 use super::actor::Actor;
 use super::body::Body;
+use super::error::Error;
 use super::secret::Secret;
 
 /// A request. Adapters fill it; the registry takes the path apart and hands the rest to one protocol.
@@ -31,6 +32,8 @@ pub struct Request {
     pub peer: Option<IpAddr>,
     /// Id of this request in answers and logs.
     pub id: String,
+    /// What is wrong with it, if its adapter could not make a request of what it was given: the answer to it.
+    pub refused: Option<Error>,
 }
 
 impl Request {
@@ -47,6 +50,7 @@ impl Request {
             origin: Origin::default(),
             peer: None,
             id: super::id::request_id(),
+            refused: None,
         }
     }
 

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use crate::core::error::Result;
 use crate::core::time::Clock;
-use crate::storage::{PRIVATE, Prefix, Storage};
+use crate::storage::{Prefix, STAGING, Storage};
 
 /// One page of a listing.
 const PAGE: usize = 1000;
 
 /// Removes staged objects that nobody has written to for `age`, which must be longer than an upload may rest. Returns how many.
 pub async fn sweep_staging(storage: &Storage, clock: &Clock, age: Duration) -> Result<u64> {
-    let prefix = Prefix::new(format!("{PRIVATE}/staging/"))?;
+    let prefix = Prefix::new(STAGING)?;
     let (mut after, mut swept) = (None, 0);
     loop {
         let page = storage.store().list(&prefix, after.as_deref(), PAGE, false).await?;

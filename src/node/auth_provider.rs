@@ -9,7 +9,7 @@ use super::callback::Callback;
 use crate::auth::{Asker, AuthProvider, AuthToken, Credentials, TokenOptions};
 use crate::core::error::{Error, Result};
 use crate::core::secret::Secret;
-use crate::core::time::Timestamp;
+use crate::core::time::{Clock, Timestamp};
 
 /// The application's provider.
 pub(super) struct JsAuthProvider {
@@ -61,6 +61,12 @@ fn token_json(token: &AuthToken) -> Value {
     })
 }
 
+/// Whole seconds from now, for providers that count them.
+fn seconds_left(end: Timestamp) -> u64 {
+    let left = end.since(Clock::real().now()).as_millis().div_ceil(1000);
+    u64::try_from(left).unwrap_or(u64::MAX)
+}
+
 impl JsAuthProvider {
     /// From the functions that the facade has made.
     pub(super) fn new(object: &Object<'_>) -> napi::Result<Self> {
@@ -109,6 +115,7 @@ impl AuthProvider for JsAuthProvider {
             "readonly": options.readonly,
             "scopes": options.scopes,
             "expiresAt": options.expires_at.map(Timestamp::as_millis),
+            "expiresIn": options.expires_at.map(seconds_left),
             "cidr": options.cidr,
             "name": options.name,
             "metadata": options.metadata,

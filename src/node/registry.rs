@@ -114,10 +114,7 @@ impl NativeRegistry {
         let (live, idle) = (Arc::clone(&self.live), self.idle);
         let answer = Box::pin(self.scope.around(async move {
             let registry = registry?;
-            let answer = match body.and_then(|body| parts.build(body, registry.trust())) {
-                Ok(request) => Box::pin(registry.handle(request)).await,
-                Err(error) => response::refusal(&error),
-            };
+            let answer = Box::pin(registry.handle(parts.build(body, registry.trust()))).await;
             Ok(response::convert(answer, &live, idle))
         }));
         Ok(match if bare { at_once(answer) } else { Err(answer) } {

@@ -71,25 +71,17 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// Puts a request together; `trust` says whether the forwarding headers count.
-    pub(super) fn build(self, body: Body, trust: &Trust) -> Result<Request> {
-        let method = Method::from_bytes(self.method.as_bytes())
-            .ok()
-            .filter(|_| self.method.bytes().all(|byte| !byte.is_ascii_lowercase()))
-            .or_else(|| Method::from_bytes(self.method.to_ascii_uppercase().as_bytes()).ok())
-            .ok_or_else(|| Error::invalid("the method is no HTTP method"))?;
-        let extra = self.extra;
-        let mut request = Request::new(method, self.path);
-        request.headers = header_map(&self.headers);
-        request.query = Query::new(pairs(self.query).collect());
-        request.body = body;
+    /// Puts a request together; `trust` says whether the forwarding headers count. What can't be made a request of says why.
+    pub(super) fn build(self, body: Result<Body>, trust: &Trust) -> Request {
+        let Self { method, path, headers, query, peer, secure, prefix, extra } = self;
+        let method = method_of(&method);
+        let actor = extra.actor.as_deref().map(Actor::parse).transpose();
+        let mut request = Request::new(method.clone().unwrap_or_default(), path);
+        request.headers = header_map(&headers);
+        request.query = Query::new(pairs(query).collect());
         request.token = extra.token.map(Secret::new);
-        request.actor =
-            extra.actor.map(|actor| serde_json::from_str::<Actor>(&actor)).transpose().map_err(|error| {
-                Error::invalid("the actor of the request is not usable").with_source(error)
-            })?;
-        let peer = self.peer.as_deref().and_then(|peer| peer.parse().ok());
-        let seen = origin::resolve(&request.headers, None, self.secure, peer, trust);
+        let peer = peer.as_deref().and_then(|peer| peer.parse().ok());
+        let seen = origin::resolve(&request.headers, None, secure, peer, trust);
         request.origin = seen.origin;
         request.peer = seen.client;
         match extra.request_id {
@@ -98,9 +90,25 @@ impl Parts {
             None => {}
         }
         // What the host's own router has stripped off lies between the proxy's prefix and ours.
-        request.origin.prefix.push_str(self.prefix.unwrap_or_default().trim_end_matches('/'));
-        Ok(request)
+        request.origin.prefix.push_str(prefix.unwrap_or_default().trim_end_matches('/'));
+        match (method, actor, body) {
+            (None, _, _) => request.refused = Some(Error::invalid("the method is no HTTP method")),
+            (_, Err(error), _) | (_, _, Err(error)) => request.refused = Some(error),
+            (_, Ok(actor), Ok(body)) => {
+                request.actor = actor;
+                request.body = body;
+            }
+        }
+        request
     }
+}
+
+/// A method, in any case.
+fn method_of(text: &str) -> Option<Method> {
+    let known = Method::from_bytes(text.as_bytes()).ok();
+    known
+        .filter(|_| text.bytes().all(|byte| !byte.is_ascii_lowercase()))
+        .or_else(|| Method::from_bytes(text.to_ascii_uppercase().as_bytes()).ok())
 }
 
 /// The body, whichever form it has.

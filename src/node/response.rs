@@ -10,7 +10,6 @@ use napi_derive::napi;
 
 use super::stream::Download;
 use crate::core::body::Body;
-use crate::core::error::Error;
 use crate::core::response::Response;
 use crate::handoff::pull::Live;
 
@@ -48,12 +47,6 @@ pub(super) fn convert(response: Response, live: &Arc<Live>, idle: Duration) -> N
         body => Some(Either::B(Download::start(body, live, idle))),
     };
     NativeResponse { status: response.status.as_u16(), status_text: response.reason, headers, body }
-}
-
-/// An error before there was a protocol to render it.
-pub(super) fn refusal(error: &Error) -> Response {
-    let body = serde_json::json!({ "error": "BAD_REQUEST", "message": error.public_message() });
-    Response::json(error.status(), &body)
 }
 
 /// Bytes on their way into a `Buffer`.

@@ -190,17 +190,17 @@ async fn put(
     let objects = objects(storage, key);
     let key = Key::new(key)?;
     let info = ObjectInfo { content_type: content_type.clone(), ..ObjectInfo::default() };
+    let user = request::pairs(metadata).collect();
     if body.length().is_some_and(|length| length <= SMALL) {
         let data: Bytes = body.into_bytes("the object", SMALL).await?;
-        let user = request::pairs(metadata).collect();
         let options = PutOptions { condition: Condition::Always, content_type, user };
         objects.put(&key, data, options, &info).await?;
         return Ok(());
     }
     let length = body.length();
-    let mut writer = objects.writer(Some(&key), &[], length)?;
+    let mut writer = objects.writer(Some(&key), &[], length)?.described(content_type, user);
     writer.write_all(body.into_stream()?, "the object", u64::MAX).await?;
-    writer.finish().await?.publish(&key, Condition::Always, content_type.as_deref(), &info).await?;
+    writer.finish().await?.publish(&key, Condition::Always, None, &info).await?;
     Ok(())
 }
 

@@ -12,7 +12,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::Method;
 
-use crate::config::{AuthConfig, Limits, ProtocolConfig};
+use crate::auth::Resource;
+use crate::config::{AuthConfig, Limits, ProtocolConfig, Visibility};
 use crate::core::error::{Error, Result};
 use crate::core::path::Segments;
 use crate::core::protocol_name::ProtocolName;
@@ -67,6 +68,11 @@ pub trait Protocol: Send + Sync + 'static {
 
     /// What the index says of a name, as the bucket has it now; `None` if nothing is there.
     async fn describe(&self, cx: &Cx, name: &str) -> Result<Option<Change>>;
+
+    /// Whether a package says of itself that it is public or private; `None` if it says nothing, or isn't there.
+    async fn visibility(&self, _cx: &Cx, _resource: &Resource) -> Result<Option<Visibility>> {
+        Ok(None)
+    }
 
     /// Takes over from another registry's document of `name`, the versions of which have been published here again, what that could not: when
     /// they came, tags, owners.

@@ -8,6 +8,8 @@ use crate::core::error::{Error, Result};
 /// Everything of ours that is not the user's data lives below this segment, and can be rebuilt from the rest, except
 /// users and tokens (`_sr/auth/`) and npm's signing keys, which are found nowhere else.
 pub const PRIVATE: &str = "_sr";
+/// Begin of the keys of what has no place yet.
+pub const STAGING: &str = "_sr/staging/";
 
 /// Longest key in bytes, as S3 has it, less room for a `directoryPath`.
 const MAX_KEY: usize = 900;

@@ -36,7 +36,7 @@ pub use commit::UpdateFigures;
 pub use document::{Document, Edit, JsonDocument, Loaded};
 pub use error::StoreError;
 pub use hooks::{HookContext, Hooks, ObjectInfo, Operation, Verdict};
-pub use key::{Key, PRIVATE, Prefix};
+pub use key::{Key, PRIVATE, Prefix, STAGING};
 pub use objects::Objects;
 pub use store::{
     Capabilities, CasLevel, Chunks, Condition, Found, GetOptions, Listed, ObjectMeta, Page, Part, PutOptions,

@@ -133,8 +133,24 @@ impl Objects {
         options: PutOptions,
         info: &ObjectInfo,
     ) -> Result<Option<Version>> {
+        self.ask_put(key, info, Some(data.len() as u64)).await?;
+        self.put_asked(key, data, options, info).await
+    }
+
+    /// Asks the hooks whether an object may be written: for who must know before the first step of several. `size` if it is known.
+    pub async fn ask_put(&self, key: &Key, info: &ObjectInfo, size: Option<u64>) -> Result<()> {
+        self.before(Operation::Put, key, info, size).await
+    }
+
+    /// Writes a small object whole after [`Self::ask_put`]. `Ok(None)` as of [`Self::put`].
+    pub async fn put_asked(
+        &self,
+        key: &Key,
+        data: Bytes,
+        options: PutOptions,
+        info: &ObjectInfo,
+    ) -> Result<Option<Version>> {
         let size = data.len() as u64;
-        self.before(Operation::Put, key, info, Some(size)).await?;
         match self.put_claimed(key, data.into(), options).await {
             Ok(version) => {
                 self.storage.0.documents.forget(key);
@@ -223,7 +239,17 @@ impl Objects {
         R: Send + 'static,
         F: Fn(&mut D) -> Result<Edit<R>> + Send + Sync + 'static,
     {
-        self.before(Operation::Put, key, info, None).await?;
+        self.ask_put(key, info, None).await?;
+        self.update_asked(key, info, change).await
+    }
+
+    /// The same after [`Self::ask_put`].
+    pub async fn update_asked<D, R, F>(&self, key: &Key, info: &ObjectInfo, change: F) -> Result<(R, bool)>
+    where
+        D: Document,
+        R: Send + 'static,
+        F: Fn(&mut D) -> Result<Edit<R>> + Send + Sync + 'static,
+    {
         let (answer, written) = self.storage.update(key, change).await?;
         if let Some(size) = written {
             self.after(Operation::Put, key, info, Some(size)).await;

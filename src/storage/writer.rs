@@ -4,7 +4,7 @@
 //! beforehand, else on a staging key and moved. Parts are stored while the next ones arrive. A writer can be suspended, and resumed by another
 //! process; one that is dropped takes back what it has stored.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::hooks::{ObjectInfo, Operation};
 use super::objects::Objects;
 use super::store::{Chunks, Condition, GetOptions, Part, PutOptions, Store, StoreResult, UploadId, Version};
-use super::{BUDGET_UNIT, Key, PRIVATE, StoreError};
+use super::{BUDGET_UNIT, Key, STAGING, StoreError};
 use crate::core::body::ByteStream;
 use crate::core::digest::{Algorithm, Digests, Midstate};
 use crate::core::error::{Error, Kind, Result};
@@ -104,7 +104,7 @@ impl Writer {
         let part_size = capabilities.part_size.max(least.next_multiple_of(1 << 20)) as usize;
         let key = match target {
             Some(target) => target.clone(),
-            None => Key::new(format!("{PRIVATE}/staging/{}", id::uuid()))?,
+            None => Key::new(format!("{STAGING}{}", id::uuid()))?,
         };
         Ok(Self {
             key,
@@ -122,6 +122,14 @@ impl Writer {
             ours: true,
             objects,
         })
+    }
+
+    /// Keeps these with the artifact beside its bytes. Before the first of them comes: an upload in parts begins with them. Suspending forgets
+    /// what no upload has got yet.
+    #[must_use]
+    pub fn described(mut self, content_type: Option<String>, user: BTreeMap<String, String>) -> Self {
+        self.options = PutOptions { content_type, user, ..PutOptions::default() };
+        self
     }
 
     /// Bytes received so far.
@@ -354,8 +362,9 @@ impl Staged {
         let size = Some(self.digests.length);
         let objects = self.writer.objects.clone();
         objects.before(Operation::Put, key, info, size).await?;
-        let options =
-            PutOptions { condition, content_type: content_type.map(str::to_owned), ..PutOptions::default() };
+        let kept = std::mem::take(&mut self.writer.options);
+        let content_type = content_type.map(str::to_owned).or(kept.content_type);
+        let options = PutOptions { condition, content_type, user: kept.user };
         let outcome = self.make_visible(key, options).await;
         match outcome {
             Ok(version) => {

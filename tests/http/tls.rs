@@ -7,7 +7,9 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, ServerName};
+use smartregistry_native::config::Config;
 use smartregistry_native::http::{HttpLimits, ListenOptions, Pem, TlsOptions, listen};
+use smartregistry_native::registry::{Extensions, Registry};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -91,6 +93,54 @@ async fn a_new_certificate_is_taken_up_and_a_bad_one_is_not() {
     write(folder.path(), &newest);
     lab.server.reload_tls().await.unwrap();
     talk(&lab, &newest, &[]).await.unwrap();
+}
+
+/// A bucket's server whose certificate nobody has signed that the platform knows. It is no bucket: what counts is whether it is talked to.
+#[tokio::test]
+async fn the_s3_store_trusts_whom_it_is_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let (good, other) = (pair(), pair());
+    let lab =
+        Lab::with(HttpLimits::default(), Some(write(folder.path(), &good)), serde_json::json!({})).await;
+    let file = |name: &str, text: &str| {
+        std::fs::write(folder.path().join(name), text).unwrap();
+        folder.path().join(name)
+    };
+    let (cert, other) = (folder.path().join("cert.pem"), file("other.pem", &other.cert));
+    let both = file("both.pem", &format!("{}{}", std::fs::read_to_string(&other).unwrap(), good.cert));
+    let (bad, none) = (file("bad.pem", "nonsense"), folder.path().join("none.pem"));
+    let failure = async |more: serde_json::Value| {
+        let mut storage = serde_json::json!({
+            "endpoint": format!("https://localhost:{}", lab.addr.port()), "bucketName": "bucket", "accessKey": "a", "accessSecret": "s",
+        });
+        storage.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let config = Config::from_json(&serde_json::json!({ "storage": storage }).to_string()).unwrap();
+        let error = Registry::new(&config, Extensions::default()).unwrap().init().await.unwrap_err();
+        format!("{error} {}", error.causes())
+    };
+    let stranger = |text: &str| text.contains("UnknownIssuer") || text.contains("BadSignature");
+    for more in [
+        serde_json::json!({}),
+        serde_json::json!({ "caFile": other }),
+        serde_json::json!({ "hostCaFile": bad }),
+        serde_json::json!({ "hostCaFile": none }),
+    ] {
+        let text = failure(more.clone()).await;
+        assert!(stranger(&text), "{more}: {text}");
+    }
+    for more in [
+        serde_json::json!({ "caFile": cert }),
+        serde_json::json!({ "caFile": both }),
+        serde_json::json!({ "hostCaFile": cert }),
+        serde_json::json!({ "caFile": other, "hostCaFile": cert }),
+    ] {
+        let text = failure(more.clone()).await;
+        assert!(!stranger(&text), "{more}: {text}");
+    }
+    for path in [bad, none] {
+        let text = failure(serde_json::json!({ "caFile": path })).await;
+        assert!(text.contains("option `storage.caFile`"), "{text}");
+    }
 }
 
 #[tokio::test]

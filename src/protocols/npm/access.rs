@@ -2,6 +2,8 @@
 
 use super::error::not_found;
 use super::factor::{STAGE_ONLY, has_mark};
+use super::keys;
+use super::model::Packument;
 use super::name::PackageName;
 use super::orgs;
 use std::net::IpAddr;
@@ -13,6 +15,16 @@ use crate::protocols::prelude::*;
 /// The resource of a package in scopes.
 pub(crate) fn package(cx: &Cx, name: &PackageName) -> Resource {
     cx.resource("package", name.as_str())
+}
+
+/// What a package of ours says of itself. Upstreams' packages say nothing.
+pub(crate) async fn own_visibility(cx: &Cx, resource: &Resource) -> Result<Option<Visibility>> {
+    let Some(name) = PackageName::parse(&resource.name).ok().filter(|_| resource.kind == "package") else {
+        return Ok(None);
+    };
+    let found: Option<Arc<Loaded<Packument>>> =
+        cx.index.document(&cx.objects, name.as_str(), &keys::index(&name)?).await?;
+    Ok(found.and_then(|found| found.document.notes.access))
 }
 
 /// Refusal of a read. A private package must not show that it exists: 404, as for one that doesn't. Where nothing at all can be read

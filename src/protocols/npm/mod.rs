@@ -63,7 +63,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::prelude::*;
-use crate::config::Limits;
+use crate::config::{Limits, Visibility};
 use audit::Advisories;
 use edit::Rules;
 use options::Options;
@@ -119,7 +119,7 @@ impl Npm {
     /// What a publish is held to. Package managers repeat a PUT by themselves; a program of somebody's own that publishes a version again is told
     /// that it is there, as ever.
     fn rules(&self, cx: &Cx) -> Rules {
-        let agent = cx.objects.actor().and_then(|actor| actor.user_agent.as_deref());
+        let agent = cx.objects.actor().and_then(|actor| actor.user_agent());
         let product = agent.and_then(|agent| agent.split(['/', ' ']).next()).unwrap_or_default();
         let repeats = REPEATS.iter().any(|name| product.eq_ignore_ascii_case(name));
         Rules { retry: if repeats { self.retry } else { Duration::ZERO }, packument: self.limits.packument }
@@ -154,6 +154,10 @@ impl Protocol for Npm {
 
     async fn describe(&self, cx: &Cx, name: &str) -> Result<Option<Change>> {
         inventory::look(cx, name).await
+    }
+
+    async fn visibility(&self, cx: &Cx, resource: &Resource) -> Result<Option<Visibility>> {
+        access::own_visibility(cx, resource).await
     }
 
     async fn adopt(&self, cx: &Cx, name: &str, document: &Bytes) -> Result<()> {

@@ -24,6 +24,7 @@
 
 use super::super::prelude::*;
 use super::name::Name;
+use crate::storage::STAGING;
 
 pub(super) fn blob(digest: &Digest) -> Result<Key> {
     Key::new(format!("oci/blobs/{}/{}", digest.algorithm().name(), digest.hex()))
@@ -102,7 +103,7 @@ pub(super) fn upload(id: &str) -> Result<Key> {
 
 /// The bytes of a session while they are hashed once more.
 pub(super) fn upload_data(id: &str) -> Result<Key> {
-    Key::new(format!("_sr/staging/oci-{id}"))
+    Key::new(format!("{STAGING}oci-{id}"))
 }
 
 pub(super) fn uploads() -> Result<Prefix> {

@@ -48,6 +48,7 @@ pub(super) async fn put_manifest(
     let mut began = Instant::now();
     pushed.complete = check_references(call, name, &pushed.manifest).await?;
     referrers::check_room(call, name, &pushed.manifest, &pushed.digest).await?;
+    ask(call, name, &reference, &tags, &pushed).await?;
     call.create_repository(name).await?;
     store(call, name, &reference, &pushed).await?;
     while call.took_long(std::mem::replace(&mut began, Instant::now())) {
@@ -137,11 +138,14 @@ fn wanted_tags(
 async fn receive(call: &Call<'_>, reference: &Reference, request: &mut Request) -> Result<Pushed> {
     let content_type = request.content_type();
     let body = request.take_body();
-    if body.is_parsed() {
-        return Err(error::manifest_invalid(
-            "the manifest's bytes are lost: a body parser read it before the registry did; mount the registry before any \
-             body parser, or pass `rawBody`",
-        ));
+    // An object that no client sent is one that somebody in this process has made: its JSON is the manifest. Of one that a body parser
+    // made only the digest can tell whether its JSON is what was sent.
+    let doubtful = match &body {
+        Body::Json(given) if given.attachments.is_empty() => is_announced(request),
+        body => body.is_parsed(),
+    };
+    if doubtful && (matches!(body, Body::Form(_)) || matches!(reference, Reference::Tag(_))) {
+        return Err(bytes_lost());
     }
     let bytes =
         body.into_bytes("the manifest", call.oci.limits.manifest).await.map_err(|error| {
@@ -159,6 +163,9 @@ async fn receive(call: &Call<'_>, reference: &Reference, request: &mut Request) 
         let algorithm = wanted.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
         let digest = Digest::of(algorithm, &bytes);
         if wanted.is_some_and(|wanted| wanted != digest) {
+            if doubtful {
+                return Err(bytes_lost());
+            }
             return Err(error::digest_invalid(format!(
                 "the manifest hashes to {digest}, not to the digest in the path"
             )));
@@ -167,6 +174,19 @@ async fn receive(call: &Call<'_>, reference: &Reference, request: &mut Request) 
         Ok(Pushed { bytes, digest, manifest, complete: false })
     })
     .await
+}
+
+fn bytes_lost() -> Error {
+    error::manifest_invalid(
+        "the manifest's bytes are lost: a body parser read it before the registry did; mount the registry before any body parser, \
+         or pass `rawBody`",
+    )
+}
+
+/// Whether a client has sent a body, by HTTP/1.1's rules.
+fn is_announced(request: &Request) -> bool {
+    request.headers.contains_key(header::TRANSFER_ENCODING)
+        || request.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0")
 }
 
 /// Everything that a manifest needs must be in this repository, with the size that it says; what is missing is listed. Answers whether all of it is there.
@@ -243,12 +263,39 @@ async fn check_children(call: &Call<'_>, name: &Name, manifest: &Manifest) -> Re
     Ok(())
 }
 
+/// What hooks learn of the manifest.
+fn info_of(name: &Name, reference: &Reference, pushed: &Pushed) -> ObjectInfo {
+    manifests::info(name, &reference.to_string(), &pushed.digest)
+        .content_type(pushed.manifest.media_type.as_ref())
+}
+
+/// Asks for manifest and tags before either is written: a push that is refused leaves nothing.
+async fn ask(
+    call: &Call<'_>,
+    name: &Name,
+    reference: &Reference,
+    tags: &[String],
+    pushed: &Pushed,
+) -> Result<()> {
+    let objects = &call.cx.objects;
+    let (key, info) = (keys::manifest(name, &pushed.digest)?, info_of(name, reference, pushed));
+    objects.ask_put(&key, &info, Some(pushed.bytes.len() as u64)).await?;
+    if tags.is_empty() {
+        return Ok(());
+    }
+    objects.ask_put(&keys::tags(name)?, &info_of_tags(name, tags, pushed), None).await
+}
+
+fn info_of_tags(name: &Name, tags: &[String], pushed: &Pushed) -> ObjectInfo {
+    manifests::info(name, &tags.join(","), &pushed.digest)
+}
+
+/// Stores the manifest after [`ask`].
 async fn store(call: &Call<'_>, name: &Name, reference: &Reference, pushed: &Pushed) -> Result<()> {
-    let info = manifests::info(name, &reference.to_string(), &pushed.digest)
-        .content_type(pushed.manifest.media_type.as_ref());
+    let info = info_of(name, reference, pushed);
     let options = manifests::options(&pushed.manifest.media_type, pushed.complete);
     let key = keys::manifest(name, &pushed.digest)?;
-    call.cx.objects.put(&key, pushed.bytes.clone(), options, &info).await?;
+    call.cx.objects.put_asked(&key, pushed.bytes.clone(), options, &info).await?;
     let stored = Stored::new(
         pushed.bytes.clone(),
         pushed.manifest.media_type.clone(),
@@ -260,7 +307,7 @@ async fn store(call: &Call<'_>, name: &Name, reference: &Reference, pushed: &Pus
     Ok(())
 }
 
-/// Points all the tags at the manifest, or none. `If-Match` and `If-None-Match` guard the tag of the path.
+/// Points all the tags at the manifest, or none, after [`ask`]. `If-Match` and `If-None-Match` guard the tag of the path.
 async fn set_tags(
     call: &Call<'_>,
     name: &Name,
@@ -304,8 +351,8 @@ async fn set_tags(
         Ok(if changed { Edit::Changed(()) } else { Edit::Unchanged(()) })
     };
     let key = keys::tags(name)?;
-    let info = manifests::info(name, &tags.join(","), &pushed.digest);
-    call.cx.objects.update::<TagList, _, _>(&key, &info, change).await?;
+    let info = info_of_tags(name, tags, pushed);
+    call.cx.objects.update_asked::<TagList, _, _>(&key, &info, change).await?;
     // Somebody may have deleted this manifest between our two writes, and its tags before ours was there.
     let manifest = keys::manifest(name, &pushed.digest)?;
     if call.cx.objects.stat(&manifest).await?.is_none() {

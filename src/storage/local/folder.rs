@@ -13,7 +13,7 @@ use super::{Durability, failed, is_missing, meta, os};
 use crate::core::digest::Digest;
 use crate::core::id;
 use crate::storage::store::{Condition, ObjectMeta, StoreResult};
-use crate::storage::{Key, StoreError};
+use crate::storage::{Key, PRIVATE, STAGING, StoreError};
 
 /// Folder of files that have no name yet.
 pub(super) const TEMPORARY: &str = ".sr-tmp";
@@ -49,12 +49,13 @@ impl Folder {
         self.naming.get().copied().unwrap_or_default()
     }
 
-    pub(super) fn temporary(&self) -> StoreResult<Temporary> {
+    /// A file that will be the object `key`.
+    pub(super) fn temporary(&self, key: &Key) -> StoreResult<Temporary> {
         let folder = self.root.join(TEMPORARY);
         let path = folder.join(id::uuid());
-        let create = || File::options().read(true).write(true).create_new(true).open(&path);
+        let create = || os::new_file(is_secret(key)).open(&path);
         let file = match create() {
-            Err(error) if is_missing(&error) => fs::create_dir_all(&folder).and_then(|()| create()),
+            Err(error) if is_missing(&error) => os::make_private_folder(&folder).and_then(|()| create()),
             other => other,
         };
         Ok(Temporary { file: file.map_err(failed)?, path })
@@ -74,7 +75,7 @@ impl Folder {
         let path = folder.join(format!("{kind}{number:03x}"));
         let open = || File::options().write(true).create(true).truncate(false).open(&path);
         let file = match open() {
-            Err(error) if is_missing(&error) => fs::create_dir_all(&folder).and_then(|()| open()),
+            Err(error) if is_missing(&error) => os::make_private_folder(&folder).and_then(|()| open()),
             other => other,
         };
         let file = file.map_err(failed)?;
@@ -239,6 +240,12 @@ impl Folder {
     }
 }
 
+/// Whether an object is for the registry's eyes only: what is ours holds tokens, passwords and keys to sign with. What is staged becomes a
+/// package's file, which is as open as the others.
+pub(super) fn is_secret(key: &Key) -> bool {
+    key.is_private() && !key.as_str().starts_with(STAGING)
+}
+
 fn open_file(path: &Path) -> StoreResult<Option<(File, Metadata)>> {
     let file = match File::open(path) {
         Ok(file) => file,
@@ -252,8 +259,11 @@ fn open_file(path: &Path) -> StoreResult<Option<(File, Metadata)>> {
 /// Makes a folder and those missing above it, as far as the root. Others may remove it again, or stand in its way, at any moment:
 /// whoever needs it finds out and looks again.
 fn make_folder(folder: &Path, root: &Path, made: &mut Vec<PathBuf>) -> io::Result<()> {
+    let below = folder.strip_prefix(root).unwrap_or(folder);
+    let private = below.as_os_str().is_empty() || below.starts_with(PRIVATE);
     for last_try in [false, true] {
-        match fs::create_dir(folder) {
+        let made_now = if private { os::private_folder().create(folder) } else { fs::create_dir(folder) };
+        match made_now {
             Ok(()) => {
                 made.extend(folder.parent().map(Path::to_path_buf));
                 break;

@@ -68,7 +68,7 @@ pub(super) fn keep(root: &Path, file: &File, version: &Version, options: &PutOpt
     }
     let sidecar = sidecar(root, &found);
     if let Some(folder) = sidecar.parent() {
-        fs::create_dir_all(folder)?;
+        os::make_private_folder(folder)?;
     }
     let mut to = File::create(&sidecar)?;
     std::io::Write::write_all(&mut to, &text)?;

@@ -132,7 +132,7 @@ impl Store for LocalStore {
             // A write that can't succeed shouldn't cost the disk anything.
             folder.check(&key, &options.condition)?;
             let version = meta::version_of(&data);
-            let temporary = folder.temporary()?;
+            let temporary = folder.temporary(&key)?;
             os::write_at(&temporary.file, data.pieces(), 0).map_err(failed)?;
             seal(folder, &temporary.file, &version, &options)?;
             folder.publish(&temporary.path, &key, &options.condition)?;
@@ -168,7 +168,7 @@ impl Store for LocalStore {
         self.run(move |folder| {
             let (mut source, found) = folder.open(&from)?;
             let meta = meta::read(&folder.root, &source, &found);
-            let mut temporary = folder.temporary()?;
+            let mut temporary = folder.temporary(&to)?;
             // The kernel copies, or shares the blocks where the file system can.
             let copied = io::copy(&mut source, &mut temporary.file).map_err(failed)?;
             if copied != meta.size {
@@ -245,6 +245,19 @@ impl Store for LocalStore {
     /// Each operation on the folder is one: what would be a request to a bucket.
     fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
+    }
+}
+
+/// A small file of the operator's, such as certificates.
+pub async fn contents(path: &std::path::Path) -> io::Result<Vec<u8>> {
+    tokio::fs::read(path).await
+}
+
+/// Makes an empty file that is its owner's alone, unless there is one: for secrets that are kept beside the store.
+pub fn make_private_file(path: &std::path::Path) -> io::Result<()> {
+    match os::new_file(true).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
 
-use super::folder::{Folder, TEMPORARY};
+use super::folder::{Folder, TEMPORARY, is_secret};
 use super::{Durability, failed, is_missing, meta, os, seal};
 use crate::core::id;
 use crate::storage::store::{Chunks, Condition, Part, PutOptions, StoreResult, UploadId, Version};
@@ -67,10 +67,11 @@ pub(super) fn begin(
     if text.len() as u64 > TABLE {
         return Err(StoreError::Unsupported("the metadata of an upload is too large".to_owned()));
     }
-    fs::create_dir_all(folder.root.join(TEMPORARY)).map_err(failed)?;
-    let file = File::options().write(true).create_new(true).open(table).map_err(failed)?;
+    os::make_private_folder(&folder.root.join(TEMPORARY)).map_err(failed)?;
+    let private = is_secret(key);
+    let file = os::new_file(private).open(table).map_err(failed)?;
     os::write_at(&file, &[text.into()], 0).map_err(failed)?;
-    File::options().write(true).create_new(true).open(data).map_err(failed)?;
+    os::new_file(private).open(data).map_err(failed)?;
     Ok(upload)
 }
 

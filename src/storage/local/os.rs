@@ -1,7 +1,7 @@
 //! What the standard library doesn't offer, per operating system: extended attributes, renaming without replacing, positioned
 //! and vectored reads and writes, and the start of write-back.
 
-use std::fs::{File, Metadata};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io;
 use std::path::Path;
 
@@ -120,6 +120,40 @@ pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Makes a folder that nobody but the owner looks into, and those missing above it; one that is there stays as it is.
+pub(super) fn make_private_folder(path: &Path) -> io::Result<()> {
+    private_folder().recursive(true).create(path)
+}
+
+/// How such a folder is made.
+pub(super) fn private_folder() -> DirBuilder {
+    #[cfg_attr(not(unix), allow(unused_mut))]
+    let mut builder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+}
+
+/// How a file is made; a private one is the owner's alone.
+pub(super) fn new_file(private: bool) -> OpenOptions {
+    let mut options = File::options();
+    options.read(true).write(true).create_new(true);
+    #[cfg(unix)]
+    if private {
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    }
+    #[cfg(not(unix))]
+    let _ = private;
+    options
+}
+
+/// Whether everybody on the machine may enter a folder.
+#[cfg(unix)]
+pub(super) fn is_open_to_others(folder: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(folder).is_ok_and(|found| found.permissions().mode() & 0o007 != 0)
+}
+
 /// What is known to be unsafe about the volume, for the operator.
 #[cfg(target_os = "linux")]
 pub(super) fn warning(root: &Path) -> Option<String> {
@@ -185,10 +219,17 @@ mod elsewhere {
         meta.creation_time()
     }
 
+    // Who may enter is inherited from the folder above.
+    pub(in super::super) fn is_open_to_others(_folder: &Path) -> bool {
+        false
+    }
+
     // NTFS writes its folders through its journal; there is no handle to flush one by.
     pub(in super::super) fn sync_folder(_path: &Path) -> io::Result<()> {
         Ok(())
     }
 }
 #[cfg(not(unix))]
-pub(super) use elsewhere::{attribute, identity, read_at, set_attribute, sync_folder, write_at};
+pub(super) use elsewhere::{
+    attribute, identity, is_open_to_others, read_at, set_attribute, sync_folder, write_at,
+};

@@ -10,6 +10,7 @@ use super::{failed, os};
 use crate::core::id;
 use crate::core::time::Timestamp;
 use crate::storage::error::StoreError;
+use crate::storage::key::PRIVATE;
 use crate::storage::store::StoreResult;
 
 /// Remembers a naming that isn't the plain one, so that the folder can move to a volume that could hold more.
@@ -17,16 +18,15 @@ const MARKER: &str = ".sr-naming";
 
 /// Makes the folder ready; answers what the operator should know.
 pub(super) fn prepare(folder: &Folder) -> StoreResult<Vec<String>> {
-    for path in [folder.root.clone(), folder.root.join(TEMPORARY), folder.root.join(LOCKS)] {
+    make_folders(&folder.root).map_err(|error| {
         // Said at the start, to whoever has written the configuration: "not found" alone would not do.
-        fs::create_dir_all(path).map_err(|error| {
-            StoreError::Denied(format!("the storage folder can't be made or used: {error}"))
-        })?;
-    }
+        StoreError::Denied(format!("the storage folder can't be made or used: {error}"))
+    })?;
     let volume = probe(&folder.root.join(TEMPORARY)).map_err(failed)?;
     let naming = choose(&folder.root, volume)?;
     let _ = folder.naming.set(naming);
     let mut warnings: Vec<String> = os::warning(&folder.root).into_iter().collect();
+    warnings.extend(open_secrets(&folder.root));
     if volume.folds && !naming.folds {
         warnings.push(
             "the storage folder was filled on a volume that tells upper from lower case and lies on one that doesn't: names that differ only in case are one name here"
@@ -34,6 +34,31 @@ pub(super) fn prepare(folder: &Folder) -> StoreResult<Vec<String>> {
         );
     }
     Ok(warnings)
+}
+
+/// Our folders, for the owner alone. Those above the root are nobody's secret.
+fn make_folders(root: &Path) -> std::io::Result<()> {
+    if let Some(parent) = root.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    for path in [root.to_path_buf(), root.join(TEMPORARY), root.join(LOCKS)] {
+        os::make_private_folder(&path)?;
+    }
+    Ok(())
+}
+
+/// Says so where everybody on the machine can get at tokens, passwords and keys: folders that are there already stay as they are, since
+/// somebody may have opened them on purpose.
+fn open_secrets(root: &Path) -> Option<String> {
+    let ours = root.join(PRIVATE);
+    let secrets = ours.join("auth");
+    [root, &ours, &secrets].into_iter().all(os::is_open_to_others).then(|| {
+        format!(
+            "everybody on this machine can read the tokens and keys in {}: take the right away with `chmod 700 {}`",
+            secrets.display(),
+            ours.display()
+        )
+    })
 }
 
 /// A folder keeps the naming it began with. One that came from elsewhere, with files and no marker, has its keys as they are.

@@ -213,3 +213,58 @@ async fn our_own_folders_are_no_objects() {
     assert_eq!(page.objects.len(), 1);
     assert_eq!(page.objects[0].key.as_str(), ".sr-tmp/x");
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn what_is_ours_is_for_nobody_else_on_the_machine() {
+    use std::os::unix::fs::PermissionsExt;
+    let above = tempfile::tempdir().unwrap();
+    let root = above.path().join("new/data");
+    let mode = |path: &str| fs::metadata(root.join(path)).unwrap().permissions().mode() & 0o777;
+    let store = store(&root).await;
+    store.put(&key("_sr/auth/jwt-secret"), chunks("s"), PutOptions::default()).await.unwrap();
+    store.copy(&key("_sr/auth/jwt-secret"), &key("_sr/auth/copy")).await.unwrap();
+    let large = key("_sr/upstream/npm/large");
+    let upload = store.begin(&large, PutOptions::default()).await.unwrap();
+    let part = store.part(&large, &upload, 1, chunks("x")).await.unwrap();
+    store.complete(&large, &upload, &[part]).await.unwrap();
+    for folder in ["", ".sr-tmp", ".sr-lock", "_sr", "_sr/auth", "_sr/upstream/npm"] {
+        assert_eq!(mode(folder), 0o700, "{folder}");
+    }
+    for file in ["_sr/auth/jwt-secret", "_sr/auth/copy", "_sr/upstream/npm/large"] {
+        assert_eq!(mode(file), 0o600, "{file}");
+    }
+    // The sidecars, where the volume has no attributes or they are too long for one.
+    let long = [("note".to_owned(), "n".repeat(4000))].into_iter().collect();
+    store.put(&key("npm/x"), chunks("x"), PutOptions { user: long, ..PutOptions::default() }).await.unwrap();
+    assert_eq!(mode(".sr-meta"), 0o700);
+    // What is staged becomes a package's file and is no secret by itself: it is as open as any other, also once it has its place.
+    fs::write(above.path().join("plain"), "").unwrap();
+    let ordinary = fs::metadata(above.path().join("plain")).unwrap().permissions().mode() & 0o777;
+    store.put(&key("_sr/staging/1"), chunks("x"), PutOptions::default()).await.unwrap();
+    store.rename(&key("_sr/staging/1"), &key("oci/blobs/1")).await.unwrap();
+    assert_eq!((mode("oci/blobs/1"), mode("npm/x")), (ordinary, ordinary));
+    assert!(store.capabilities().warnings.is_empty());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn secrets_that_are_open_already_are_told_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let root = tempfile::tempdir().unwrap();
+    let set = |path: &str, mode| {
+        fs::set_permissions(root.path().join(path), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    fs::create_dir_all(root.path().join("_sr/auth")).unwrap();
+    for folder in ["", "_sr", "_sr/auth"] {
+        set(folder, 0o755);
+    }
+    let warnings = store(root.path()).await.capabilities().warnings;
+    assert!(warnings.iter().any(|one| one.contains("chmod 700")), "{warnings:?}");
+    // One closed folder on the way is enough.
+    for folder in ["", "_sr", "_sr/auth"] {
+        set(folder, 0o750);
+        assert!(store(root.path()).await.capabilities().warnings.is_empty(), "{folder}");
+        set(folder, 0o755);
+    }
+}

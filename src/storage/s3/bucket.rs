@@ -14,6 +14,7 @@ use super::client::{Clients, Connector};
 use super::conditional;
 use super::descriptor::Target;
 use super::error::{failure, store_error};
+use super::roots::Roots;
 use crate::core::time::{Clock, Timestamp};
 use crate::storage::{
     Capabilities, CasLevel, Chunks, Found, GetOptions, Key, ObjectMeta, Page, Part, Prefix, PutOptions,
@@ -37,7 +38,7 @@ pub(super) struct Bucket(Arc<Inner>);
 
 struct Inner {
     target: Target,
-    extra_roots: Option<String>,
+    roots: Roots,
     connector: OnceCell<Connector>,
     clients: ArcSwapOption<Clients>,
     gate: Semaphore,
@@ -64,10 +65,10 @@ pub(super) struct Quirks {
 }
 
 impl Bucket {
-    pub(super) fn new(target: Target, extra_roots: Option<String>, clock: Clock) -> Self {
+    pub(super) fn new(target: Target, roots: Roots, clock: Clock) -> Self {
         Self(Arc::new(Inner {
             target,
-            extra_roots,
+            roots,
             connector: OnceCell::new(),
             clients: ArcSwapOption::empty(),
             gate: Semaphore::new(REQUESTS),
@@ -103,9 +104,7 @@ impl Bucket {
         let inner = &*self.0;
         let connector = inner
             .connector
-            .get_or_try_init(|| {
-                Connector::new(&inner.target, inner.extra_roots.as_deref(), Arc::clone(&inner.requests))
-            })
+            .get_or_try_init(|| Connector::new(&inner.target, &inner.roots, Arc::clone(&inner.requests)))
             .await?;
         let clients = Arc::new(connector.clients(&inner.target, region));
         inner.clients.store(Some(Arc::clone(&clients)));

@@ -24,13 +24,11 @@ use aws_sdk_s3::error::BoxError;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_runtime_api::client::interceptors::dyn_dispatch_hint;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 
 use super::bucket::REQUESTS;
-use super::descriptor::{Credentials, S3Descriptor, Target};
+use super::descriptor::{Credentials, Target};
 use super::error::failure;
-use crate::core::error::{Error, Result};
+use super::roots::Roots;
 use crate::storage::{StoreError, StoreResult};
 
 /// Time to reach the server.
@@ -73,17 +71,6 @@ impl Intercept for Counter {
     }
 }
 
-/// Checks certificates before the HTTP client sees them: it panics over bad ones.
-pub(super) fn check_roots(descriptor: &S3Descriptor) -> Result<()> {
-    let Some(pem) = &descriptor.extra_roots else { return Ok(()) };
-    let mut roots = rustls::RootCertStore::empty();
-    let bad = || Error::invalid("the additional certificates for the S3 endpoint are not valid PEM");
-    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        roots.add(certificate.map_err(|_| bad())?).map_err(|_| bad())?;
-    }
-    if roots.is_empty() { Err(bad()) } else { Ok(()) }
-}
-
 /// What outlives a change of region.
 pub(super) struct Connector {
     http: SharedHttpClient,
@@ -93,12 +80,8 @@ pub(super) struct Connector {
 
 impl Connector {
     /// Loads certificates and finds credentials; with the default chain this may ask files and the instance's metadata service.
-    pub(super) async fn new(
-        target: &Target,
-        extra_roots: Option<&str>,
-        requests: Arc<AtomicU64>,
-    ) -> StoreResult<Self> {
-        let http = http_client(target, extra_roots)?;
+    pub(super) async fn new(target: &Target, roots: &Roots, requests: Arc<AtomicU64>) -> StoreResult<Self> {
+        let http = http_client(target, &roots.read().await?)?;
         let credentials = match &target.credentials {
             Credentials::Keys { key, secret, token } => {
                 SharedCredentialsProvider::new(aws_sdk_s3::config::Credentials::new(
@@ -167,12 +150,12 @@ fn budget() -> TokenBucket {
     TokenBucket::builder().capacity(2 * REQUESTS * RETRY_COST as usize).timeout_retry_cost(RETRY_COST).build()
 }
 
-fn http_client(target: &Target, extra_roots: Option<&str>) -> StoreResult<SharedHttpClient> {
+fn http_client(target: &Target, roots: &[String]) -> StoreResult<SharedHttpClient> {
     // Over plain HTTP no certificate is needed, and a machine without any is no error.
     let needed = target.tls || target.credentials == Credentials::DefaultChain;
     let mut trust = TrustStore::empty().with_native_roots(needed);
-    if let Some(pem) = extra_roots {
-        trust = trust.with_pem_certificate(pem);
+    for pem in roots {
+        trust = trust.with_pem_certificate(pem.as_str());
     }
     let context = TlsContext::builder()
         .with_trust_store(trust)

@@ -1,9 +1,11 @@
 //! What a user says about a bucket (`IS3Descriptor`), and what it means: pure rules, no IO.
 
 use std::net::Ipv6Addr;
+use std::path::PathBuf;
 
 use url::Url;
 
+use super::roots::Roots;
 use crate::config::ConditionalWrites;
 use crate::core::error::{Error, Result};
 use crate::core::secret::Secret;
@@ -32,8 +34,10 @@ pub struct S3Descriptor {
     pub directory_path: Option<String>,
     /// What to demand of the bucket.
     pub conditional_writes: ConditionalWrites,
-    /// Certificates to trust besides those of the platform, as PEM.
-    pub extra_roots: Option<String>,
+    /// File with certificates to trust besides those of the platform, as PEM.
+    pub ca_file: Option<PathBuf>,
+    /// The same that the host's runtime has; passed over if it is unusable.
+    pub host_ca_file: Option<PathBuf>,
 }
 
 /// Who we are for the store.
@@ -92,6 +96,10 @@ impl S3Descriptor {
             credentials: self.credentials()?,
             warnings,
         })
+    }
+
+    pub(super) fn roots(&self) -> Roots {
+        Roots { own: self.ca_file.clone(), host: self.host_ca_file.clone() }
     }
 
     fn endpoint_url(&self, warnings: &mut Vec<String>) -> Result<Url> {

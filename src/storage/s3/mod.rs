@@ -9,6 +9,7 @@ mod error;
 mod list;
 mod multipart;
 mod read;
+mod roots;
 mod setup;
 mod verdict;
 mod write;
@@ -49,9 +50,8 @@ impl S3Store {
     /// 400 that names the option.
     pub fn new(descriptor: &S3Descriptor, clock: Clock) -> Result<Self> {
         let mut target = descriptor.resolve()?;
-        client::check_roots(descriptor)?;
         let warnings = std::mem::take(&mut target.warnings);
-        let bucket = Bucket::new(target, descriptor.extra_roots.clone(), clock);
+        let bucket = Bucket::new(target, descriptor.roots(), clock);
         Ok(Self {
             unprobed: LookFirst::new(bucket.clone(), false, Vec::new()),
             bucket,

@@ -276,7 +276,7 @@ mod tests {
             bucket_name: "bucket".into(),
             ..S3Descriptor::default()
         };
-        let bucket = Bucket::new(descriptor.resolve().unwrap(), None, Clock::real());
+        let bucket = Bucket::new(descriptor.resolve().unwrap(), descriptor.roots(), Clock::real());
         let options = PutOptions { condition: Condition::Absent, ..PutOptions::default() };
         let written = bucket.put(&Key::new("a").unwrap(), Bytes::from_static(b"a").into(), options).await;
         assert!(matches!(written, Err(StoreError::Unknown(_))), "{written:?}");

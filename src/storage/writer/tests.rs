@@ -1,6 +1,7 @@
 //! What a writer leaves behind, and what it doesn't, however it ends.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -94,6 +95,27 @@ async fn a_suspended_writer_goes_on_where_it_stopped() {
     let mut writer = bench.objects.resume(&state).await.unwrap().unwrap();
     writer.write(content(4 * PART).slice(3 * PART + 7..)).await.unwrap();
     publish(writer, 4 * PART).await;
+}
+
+#[tokio::test]
+async fn what_describes_an_artifact_is_kept_whatever_its_size() {
+    let user: BTreeMap<_, _> = [("owner".to_owned(), "me".to_owned())].into_iter().collect();
+    for (at, bytes) in [0, PART / 2, PART, 5 * PART + 1].into_iter().enumerate() {
+        for given in [None, Some("text/html")] {
+            let bench = Bench::new(&StorageLimits::default());
+            let key = Key::new(format!("npm/{at}")).unwrap();
+            let writer = bench.objects.writer(Some(&key), &[], None).unwrap();
+            let mut writer = writer.described(Some("text/plain".to_owned()), user.clone());
+            writer.write(content(bytes)).await.unwrap();
+            let staged = writer.finish().await.unwrap();
+            staged.publish(&key, Condition::Always, given, &ObjectInfo::default()).await.unwrap().unwrap();
+            let meta = bench.objects.stat(&key).await.unwrap().unwrap();
+            assert_eq!(meta.user, user, "{bytes} bytes");
+            let whole = bytes <= PART;
+            let kind = given.filter(|_| whole).unwrap_or("text/plain");
+            assert_eq!(meta.content_type.as_deref(), Some(kind), "{bytes} bytes");
+        }
+    }
 }
 
 #[tokio::test]

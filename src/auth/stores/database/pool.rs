@@ -1,7 +1,10 @@
 //! Connections to the database: made when they are needed, a bounded number, and tried before use, so that a database that was away is
 //! found again.
 
+use std::path::PathBuf;
+
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions, AnyRow, install_default_drivers};
+use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Any, AnyConnection, AnyPool, ConnectOptions, Connection, Executor, Transaction};
 use tokio::sync::{MutexGuard, OnceCell};
 use url::Url;
@@ -12,12 +15,15 @@ use crate::auth::stores::server::{CONNECT, Fault, Server, url};
 use crate::auth::stores::turns::Turns;
 use crate::core::error::{Error, Result};
 use crate::core::secret::Secret;
+use crate::storage::local::make_private_file;
 
 /// A database and the connections to it.
 pub(super) struct Pool {
     pub(super) server: Server,
     pub(super) dialect: &'static Dialect,
     options: AnyConnectOptions,
+    /// Where `SQLite` keeps it.
+    file: Option<PathBuf>,
     /// With the tables up to date.
     ready: OnceCell<AnyPool>,
     turns: Turns,
@@ -34,8 +40,10 @@ impl Pool {
     pub(super) fn new(address: &Secret) -> Result<Self> {
         let example = "`postgres://user:password@host/database` or `sqlite:path`";
         let mut url = url(OPTION, address, &["postgres", "postgresql", "sqlite"], example)?;
+        let mut file = None;
         if url.scheme() == "sqlite" {
-            url = file(&url)?;
+            url = url_of_file(&url)?;
+            file = SqliteConnectOptions::from_url(&url).ok().map(|found| found.get_filename().to_path_buf());
         }
         let dialect = Dialect::of(&url);
         let options = AnyConnectOptions::from_url(&url).map_err(|_| {
@@ -45,6 +53,7 @@ impl Pool {
             server: Server::new(OPTION, &url),
             dialect,
             options: options.disable_statement_logging(),
+            file,
             ready: OnceCell::new(),
             turns: Turns::new(dialect.writers),
         })
@@ -62,6 +71,11 @@ impl Pool {
 
     async fn open(&self) -> Result<AnyPool, Fault> {
         install_default_drivers();
+        if let Some(file) = &self.file {
+            // SQLite would make it readable to everybody. What it lays beside it gets the rights of this one.
+            make_private_file(file)
+                .map_err(|error| Fault::Away(format!("the file can't be made: {error}")))?;
+        }
         // A connection of its own: unlike the pool it says why it can't be had.
         let connect = AnyConnection::connect_with(&self.options);
         let late = |_| Fault::Away(format!("no connection within {} s", CONNECT.as_secs()));
@@ -102,7 +116,7 @@ async fn tell(to: &mut AnyConnection, statement: Option<&'static str>) -> Result
 }
 
 /// The URL of a file of `SQLite`, which is made if it isn't there: `sqlite:path` and `sqlite://path` are the same.
-fn file(url: &Url) -> Result<Url> {
+fn url_of_file(url: &Url) -> Result<Url> {
     let path = url.as_str().trim_start_matches("sqlite:");
     let path = path.strip_prefix("//").unwrap_or(path);
     if path.is_empty() || path.contains(['?', '#']) || path.contains(":memory:") {

@@ -73,6 +73,21 @@ async fn a_server_that_says_nothing_holds_nobody_up() {
     }
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn a_new_file_is_for_nobody_else_on_the_machine() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new(Kind::Sqlite).await;
+    let auth = world.process();
+    npm_token(&auth, &TokenOptions::default()).await;
+    let files: Vec<_> = std::fs::read_dir(world.folder.path()).unwrap().flatten().collect();
+    // The log beside it holds the same.
+    assert!(files.len() > 1, "{files:?}");
+    for file in files {
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{file:?}");
+    }
+}
+
 /// Another program that holds on to the file.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_locked_is_waited_for_and_then_given_up() {

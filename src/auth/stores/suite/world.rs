@@ -36,7 +36,8 @@ pub(super) struct World {
     url: String,
     /// Memory is one process's: every process is this one.
     alone: Option<Arc<Auth>>,
-    _folder: tempfile::TempDir,
+    /// Where `SQLite` has its file.
+    pub(super) folder: tempfile::TempDir,
 }
 
 impl World {
@@ -51,7 +52,7 @@ impl World {
             Kind::Postgres => postgres().await,
         };
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new(clock.clone()));
-        let mut world = Self { kind, clock, store, url, alone: None, _folder: folder };
+        let mut world = Self { kind, clock, store, url, alone: None, folder };
         if kind == Kind::Redis {
             let mut to = world.redis().await;
             redis::cmd("FLUSHDB").query_async::<()>(&mut to).await.unwrap();

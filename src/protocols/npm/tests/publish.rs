@@ -8,6 +8,7 @@ use futures_util::stream;
 
 use super::*;
 use crate::core::body::{Body, GivenJson};
+use crate::core::secret::Secret;
 use crate::storage::Store;
 use crate::storage::memory::MemoryStore;
 
@@ -428,6 +429,20 @@ async fn access_is_set_by_the_first_publish() {
         registry.send(TestRequest::get("/npm/@acme/widget/-/widget-1.0.0.tgz").anonymous()).await.status,
         404
     );
+    // `AuthManager.authorize` says the same; and does so of what is not there.
+    let auth = registry.registry.auth();
+    let bob = auth.validate_token(&Secret::new(token.clone()), Some("npm")).await.unwrap();
+    for (token, name, action, may) in [
+        (None, "@acme/widget", "read", false),
+        (None, "nothing", "read", true),
+        (None, "No Name", "read", true),
+        (None, "nothing", "write", false),
+        (bob.as_ref(), "@acme/widget", "read", true),
+        (bob.as_ref(), "@acme/widget", "write", true),
+    ] {
+        let answer = auth.authorize(token, &format!("npm:package:{name}"), action).await.unwrap();
+        assert_eq!(answer, may, "{name} {action}");
+    }
     let own = registry.send(TestRequest::get("/npm/@acme/widget").token(&token)).await;
     assert_eq!((own.status, own.header("vary")), (200, Some("Accept, Accept-Encoding, Authorization")));
     let tarball = registry.send(TestRequest::get("/npm/@acme/widget/-/widget-1.0.0.tgz").token(&token)).await;

@@ -252,6 +252,43 @@ async fn a_mount_takes_only_what_the_caller_may_pull() {
 }
 
 #[tokio::test]
+async fn a_push_whose_tag_is_refused_leaves_no_manifest() {
+    use crate::storage::{HookContext, Hooks, Operation, Verdict};
+    #[derive(Default)]
+    struct Fixed(parking_lot::Mutex<Vec<String>>);
+    #[async_trait::async_trait]
+    impl Hooks for Fixed {
+        async fn before_put(&self, context: &HookContext) -> Verdict {
+            self.0.lock().push(format!("before {} {:?}", context.key, context.info.size.is_some()));
+            match context.key.as_str() {
+                "oci/tags/a/tags.json" if context.info.version.as_deref() == Some("fixed") => {
+                    Verdict::Denied(Some("releases are final".to_owned()))
+                }
+                _ => Verdict::Allowed,
+            }
+        }
+
+        async fn after_put(&self, context: &HookContext) {
+            assert_eq!(context.operation, Operation::Put);
+            self.0.lock().push(format!("after {}", context.key));
+        }
+    }
+    let hooks = Arc::new(Fixed::default());
+    let registry = TestRegistry::with(json!({}), None, Some(Arc::clone(&hooks) as _)).await;
+    let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [] });
+    let key = format!("oci/manifests/a/{}", sha256(index.to_string().as_bytes()));
+    let asked = [format!("before {key} true"), "before oci/tags/a/tags.json false".to_owned()];
+    let answer = registry.send(put_manifest("a", "fixed", &index)).await;
+    assert_eq!((answer.status, code(&answer).as_str()), (403, "DENIED"));
+    assert_eq!(std::mem::take(&mut *hooks.0.lock()), asked);
+    assert_eq!(registry.keys(true).await, Vec::<String>::new());
+    // Each is asked for once, and told of once.
+    assert_eq!(registry.send(put_manifest("a", "v1", &index)).await.status, 201);
+    let told = [format!("after {key}"), "after oci/tags/a/tags.json".to_owned()];
+    assert_eq!(std::mem::take(&mut *hooks.0.lock()), [asked, told].concat());
+}
+
+#[tokio::test]
 async fn hooks_can_refuse_and_nothing_stays() {
     use crate::storage::{HookContext, Hooks, Verdict};
     struct No;

@@ -32,6 +32,44 @@ async fn a_pushed_image_is_pulled_byte_for_byte() {
     insta::assert_debug_snapshot!(registry.keys(true).await);
 }
 
+#[tokio::test]
+async fn a_manifest_may_be_an_object_whose_json_it_is() {
+    use crate::core::body::GivenJson;
+    let registry = TestRegistry::new().await;
+    let text = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [] }).to_string();
+    let digest = sha256(text.as_bytes());
+    let parsed = |reference: &str| {
+        let given = GivenJson { text: text.clone().into(), attachments: Vec::new() };
+        put(&format!("/v2/a/manifests/{reference}")).header("content-type", INDEX).body(Body::Json(given))
+    };
+    // Somebody in this process has made it, or the digest says that nothing was lost.
+    for request in [
+        parsed("v1"),
+        parsed(&digest),
+        parsed("v2").header("content-length", "0"),
+        parsed(&digest).header("content-length", "200"),
+        parsed(&digest).header("transfer-encoding", "chunked"),
+    ] {
+        let answer = registry.send(request).await;
+        assert_eq!((answer.status, answer.header("docker-content-digest")), (201, Some(digest.as_str())));
+    }
+    assert_eq!(registry.send(get("/v2/a/manifests/v1")).await.text(), text);
+    // A body parser has read what a client sent, with blanks or in another order for all we know.
+    let other = sha256(b"what was sent");
+    for request in [
+        parsed("v3").header("content-length", "200"),
+        parsed("v3").header("transfer-encoding", "chunked"),
+        parsed(&other).header("content-length", "200"),
+    ] {
+        let answer = registry.send(request).await;
+        assert_eq!((answer.status, code(&answer).as_str()), (400, "MANIFEST_INVALID"));
+        assert!(answer.text().contains("rawBody"));
+    }
+    let answer = registry.send(parsed(&other)).await;
+    assert_eq!((answer.status, code(&answer).as_str()), (400, "DIGEST_INVALID"));
+    assert_eq!(registry.send(get("/v2/a/manifests/v3")).await.status, 404);
+}
+
 /// The status and code of pushing this.
 async fn refused(registry: &TestRegistry, request: TestRequest) -> (u16, String) {
     let answer = registry.send(request).await;

@@ -298,7 +298,7 @@ async fn a_parsed_body_is_refused_and_says_why() {
         assert_eq!((answer.status, code(&answer).as_str()), (400, "BLOB_UPLOAD_INVALID"));
         assert!(answer.text().contains("rawBody"));
     }
-    let manifest = put("/v2/a/manifests/v1").body(given());
+    let manifest = put("/v2/a/manifests/v1").header("content-length", "2").body(given());
     let answer = registry.send(manifest).await;
     assert_eq!((answer.status, code(&answer).as_str()), (400, "MANIFEST_INVALID"));
     assert!(answer.text().contains("rawBody"));
