@@ -16,6 +16,7 @@ use super::entry::{Entry, Place};
 use super::exchange::{Known, Request, Said, Upstream};
 use super::failure::Failure;
 use super::figures::Verdict;
+use super::gather::Gathered;
 use crate::core::body::Body;
 use crate::core::digest::Digest;
 use crate::core::error::{Error, Kind, Result};
@@ -284,9 +285,8 @@ impl Documents {
         let began = self.clock.now();
         match news(upstream, &request, source).await? {
             News::Text(text) => {
-                let sum = sum_of(&text.bytes).await.map_err(Failure::Ours)?;
-                let Some(had) = had.filter(|had| had.entry.sum.as_ref() == Some(&sum)) else {
-                    return self.take(objects, upstream, source, place, text, sum, began).await.map(Some);
+                let Some(had) = had.filter(|had| had.entry.sum.as_ref() == Some(&text.sum)) else {
+                    return self.take(objects, upstream, source, place, text, began).await.map(Some);
                 };
                 // The same again, from an upstream that does not know what it is known by.
                 let Text { etag, last_modified, .. } = text;
@@ -337,22 +337,15 @@ impl Documents {
     }
 
     /// Since when a document is what it is, as far as anybody knows.
-    fn dated(
-        &self,
-        upstream: &Upstream,
-        place: &Place,
-        text: &Text,
-        sum: &str,
-        began: Timestamp,
-    ) -> Timestamp {
+    fn dated(&self, upstream: &Upstream, place: &Place, text: &Text, began: Timestamp) -> Timestamp {
         let said = text.last_modified.as_deref().and_then(Timestamp::parse_http_date);
         let since = said.filter(|said| *said <= began).unwrap_or(began);
         if upstream.cache.enabled {
             return since;
         }
-        let seen = self.seen.get(place).filter(|(seen, _)| seen == sum).map(|(_, since)| since);
+        let seen = self.seen.get(place).filter(|(sum, _)| *sum == text.sum).map(|(_, since)| since);
         let since = seen.map_or(since, |seen| seen.min(since));
-        self.seen.insert(place.clone(), (sum.to_owned(), since));
+        self.seen.insert(place.clone(), (text.sum.clone(), since));
         since
     }
 
@@ -364,11 +357,10 @@ impl Documents {
         source: &Source<D>,
         place: &Place,
         text: Text,
-        sum: String,
         began: Timestamp,
     ) -> Result<(Held, Verdict), Failure> {
-        let since = Some(self.dated(upstream, place, &text, &sum, began));
-        let Text { bytes, etag, last_modified } = text;
+        let since = Some(self.dated(upstream, place, &text, began));
+        let Text { bytes, sum, etag, last_modified } = text;
         let (text, sum) = (Some(String::new()), Some(sum));
         let unnamed = Entry { checked: began, text, sum, since, etag, last_modified };
         let held = parse(place, unnamed, bytes.clone(), &source.parse).await.map_err(|error| {
@@ -425,8 +417,18 @@ enum News {
 /// A document's text, and what it is known by.
 struct Text {
     bytes: Bytes,
+    /// What the bytes hash to.
+    sum: String,
     etag: Option<String>,
     last_modified: Option<String>,
+}
+
+impl Text {
+    async fn new(bytes: Bytes, etag: Option<String>, last_modified: Option<String>) -> Result<Self, Failure> {
+        let hashed = bytes.clone();
+        let sum = off_thread(bytes.len(), move || Digest::sha256(&hashed).hex()).await;
+        Ok(Self { bytes, sum: sum.map_err(Failure::Ours)?, etag, last_modified })
+    }
 }
 
 /// Asks for a document, and reads it whole within its limit.
@@ -436,9 +438,7 @@ async fn news<D>(upstream: &Upstream, request: &Request, source: &Source<D>) -> 
         return Ok(match gather.gather(upstream, known).await.map_err(Failure::Ours)? {
             None => News::Missing,
             Some(gathered) if known == Some(&gathered.tag) => News::Unchanged,
-            Some(gathered) => {
-                News::Text(Text { bytes: gathered.text, etag: Some(gathered.tag), last_modified: None })
-            }
+            Some(Gathered { text, tag }) => News::Text(Text::new(text, Some(tag), None).await?),
         });
     }
     match upstream.exchange(request).await? {
@@ -449,7 +449,7 @@ async fn news<D>(upstream: &Upstream, request: &Request, source: &Source<D>) -> 
                 .await
                 .inspect_err(|failure| upstream.suffered(failure))?;
             upstream.figures.received(bytes.len() as u64);
-            Ok(News::Text(Text { bytes, etag, last_modified }))
+            Ok(News::Text(Text::new(bytes, etag, last_modified).await?))
         }
         Said::Unchanged => Ok(News::Unchanged),
         Said::Missing => Ok(News::Missing),
@@ -471,11 +471,6 @@ async fn parse<D: Send + Sync + 'static>(
     let document = off_thread(bytes.len(), move || read(&bytes, since)).await??;
     let loaded = Loaded { document, version: place.version(&entry), size };
     Ok(Held { loaded: Arc::new(loaded), entry, size })
-}
-
-async fn sum_of(bytes: &Bytes) -> Result<String> {
-    let text = bytes.clone();
-    off_thread(bytes.len(), move || Digest::sha256(&text).hex()).await
 }
 
 async fn off_thread<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {

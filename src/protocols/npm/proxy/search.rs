@@ -98,7 +98,7 @@ fn read(object: &Value) -> Option<(Hit, Shown)> {
         let date = date.and_then(Value::as_str).filter(|date| Timestamp::parse_rfc3339(date).is_some());
         date.map(str::to_owned)
     };
-    let score = [object.get("searchScore"), object.pointer("/score/final")].into_iter().flatten();
+    let mut score = [object.get("searchScore"), object.pointer("/score/final")].into_iter().flatten();
     let date_of = date(package.get("date")).or_else(|| date(object.get("updated")));
     let shown = Shown {
         version: text("/version")?,
@@ -117,7 +117,7 @@ fn read(object: &Value) -> Option<(Hit, Shown)> {
     };
     let hit = Hit {
         name: text("/name")?,
-        score: score.filter_map(Value::as_f64).next().unwrap_or_default() as f32,
+        score: score.find_map(Value::as_f64).unwrap_or_default() as f32,
         description: text("/description").unwrap_or_default(),
         keywords: list("keywords").iter().filter_map(|word| Some(word.as_str()?.to_owned())).collect(),
         shown: None,
