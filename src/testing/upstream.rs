@@ -203,7 +203,7 @@ impl PerUser {
 #[async_trait]
 impl UpstreamProvider for PerUser {
     async fn resolve(&self, question: &Question) -> Result<Option<Arc<ProtocolUpstreams>>> {
-        let user = question.actor.as_ref().and_then(|actor| actor.user_id.clone());
+        let user = question.actor.as_ref().and_then(|actor| actor.user_id().map(str::to_owned));
         Ok(user.and_then(|user| self.0.get(&user).cloned()))
     }
 }

@@ -7,7 +7,7 @@ use super::name::PackageName;
 use crate::config::Visibility;
 use crate::protocols::prelude::*;
 
-/// Answers what a CouchDB says of itself: where a mirror begins, and what monitoring asks for.
+/// Answers what a `CouchDB` says of itself: where a mirror begins, and what monitoring asks for.
 pub(crate) async fn root(cx: &Cx) -> Result<Response> {
     // Without `doc_count`: how much there is that not everybody may see is nobody's business.
     let answer = json!({ "db_name": "registry", "update_seq": cx.index.newest().await? });

@@ -15,6 +15,9 @@ use crate::protocols::files::{self, FileHead};
 use crate::protocols::prelude::*;
 use crate::upstream::{File, Fill, Request as Ask, Upstream};
 
+/// Up to so many bytes a tarball is held back until it is found to be what it should be.
+const SMALL: u64 = 64 << 10;
+
 /// A tarball as its packument names it.
 struct Named {
     url: String,
@@ -88,6 +91,10 @@ pub(crate) async fn get_tarball(
     }
     let mut response = coming(head, flight.is_kept());
     response.body = Body::stream(flight.stream(), flight.length());
+    if flight.length().is_some_and(|length| length <= SMALL) {
+        // What is wrong with it is then said, where a longer one can only be broken off.
+        response.body = response.body.into_bytes(&file.what, SMALL).await?.into();
+    }
     Ok(response)
 }
 

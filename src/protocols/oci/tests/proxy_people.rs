@@ -107,7 +107,8 @@ struct Each {
 #[async_trait]
 impl UpstreamProvider for Each {
     async fn resolve(&self, question: &Question) -> Result<Option<Arc<ProtocolUpstreams>>> {
-        let user = question.actor.as_ref().and_then(|actor| actor.user_id.clone()).unwrap_or_default();
+        let user =
+            question.actor.as_ref().and_then(|actor| actor.user_id().map(str::to_owned)).unwrap_or_default();
         let auth = match user.as_str() {
             "open" => json!({ "type": "none" }),
             user => json!({ "type": "bearer", "token": user }),
