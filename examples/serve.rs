@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use smartregistry_native::auth::{AuthProvider, AuthToken, Credentials, TokenOptions};
+use smartregistry_native::auth::{Asker, AuthProvider, AuthToken, Credentials, TokenOptions};
 use smartregistry_native::config::Config;
 use smartregistry_native::core::error::{Error, Result};
 use smartregistry_native::core::secret::Secret;
@@ -78,7 +78,7 @@ struct Development;
 
 #[async_trait]
 impl AuthProvider for Development {
-    async fn authenticate(&self, credentials: &Credentials) -> Result<Option<String>> {
+    async fn authenticate(&self, credentials: &Credentials, _: Asker) -> Result<Option<String>> {
         Ok((credentials.password == Secret::new("password")).then(|| credentials.username.clone()))
     }
 

@@ -44,12 +44,16 @@ pub(super) enum Door {
 }
 
 impl Door {
-    /// The address, as far as it is known, of a client whose failures count.
-    const fn client(self) -> Option<Option<IpAddr>> {
+    /// Whether failures count.
+    fn counts(self) -> bool {
+        self != Self::Process
+    }
+
+    /// The client's address, as far as it is known.
+    const fn client(self) -> Option<IpAddr> {
         match self {
-            Self::Process => None,
-            Self::Http(client) | Self::Basic(client) => Some(client),
-            Self::Relayed => Some(None),
+            Self::Process | Self::Relayed => None,
+            Self::Http(client) | Self::Basic(client) => client,
         }
     }
 }
@@ -173,8 +177,8 @@ impl Builtin {
         }
         let turn = self.passwords.turn().await?;
         // Only now: of many tries that came at once, those that wait here see the failures of those before them.
-        if let Some(client) = door.client() {
-            self.limiter.check(username, client)?;
+        if door.counts() {
+            self.limiter.check(username, door.client())?;
         }
         if registers {
             let (hash, _turn) = self.passwords.hash(turn, password).await?;
@@ -186,8 +190,8 @@ impl Builtin {
             return Box::pin(self.check(credentials, door)).await;
         }
         let (right, _turn) = self.passwords.verify(turn, password, phc.clone()).await?;
-        if let (false, Some(client)) = (right, door.client()) {
-            self.limiter.failed(username, client);
+        if !right && door.counts() {
+            self.limiter.failed(username, door.client());
         }
         self.checked.insert(digest, Checked { phc: phc.map(Arc::from), right });
         Ok(right.then(|| username.clone()))
