@@ -165,7 +165,8 @@ async function streamToJson(stream) {
  */
 function toReadableStream(data) {
   if (isReadableStream(data)) return data;
-  if (data instanceof Blob) return data.stream();
+  // Bun's stream of a blob is none of bytes.
+  if (data instanceof Blob) return sourceStream(data.stream());
   if (typeof data?.[Symbol.asyncIterator] === 'function') return sourceStream(data);
   const bytes = isBytes(data) ? view(data) : Buffer.from(typeof data === 'string' ? data : (JSON.stringify(data) ?? ''));
   // Copied: the stream takes the memory, and what the caller gave stays the caller's.
