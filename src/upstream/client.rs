@@ -1,6 +1,8 @@
 //! The one HTTP client: HTTP/1.1 and h2, TLS by the system's roots, pooled connections, a limit on every wait, and no way from a public host
 //! into the private network.
 
+use std::error::Error as _;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +12,7 @@ use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
-use reqwest::{Proxy, Url};
+use reqwest::{Proxy, RequestBuilder, Url};
 use tokio::time::{Instant, timeout};
 
 use super::failure::Failure;
@@ -148,8 +150,9 @@ impl Client {
             if let Some(body) = body.filter(|_| method == Method::POST) {
                 request = request.body(body.clone());
             }
-            let answer =
-                timeout(self.wait, request.send()).await.map_err(|_| Failure::Silent(self.wait))??;
+            let answer = timeout(self.wait, persisting(&method, request))
+                .await
+                .map_err(|_| Failure::Silent(self.wait))??;
             let Some(next) = next_of(&answer, &url)? else { return Ok(self.open_answer(answer)) };
             if url.scheme() == "https" && next.scheme() != "https" {
                 return Err(Failure::Strayed(format!("{} redirects to an unencrypted address", host(&url))));
@@ -185,6 +188,33 @@ impl Client {
             Err(_) => false,
         }
     }
+}
+
+/// Sends a request. Where a connection that was kept breaks before an answer, the other end had closed it as the request came, which says nothing of how it is:
+/// a read is then sent once more (RFC 9112, 9.3.1).
+async fn persisting(method: &Method, request: RequestBuilder) -> reqwest::Result<reqwest::Response> {
+    let once_more = if method.is_safe() { request.try_clone() } else { None };
+    match request.send().await {
+        Err(error) if hung_up(&error) => match once_more {
+            Some(again) => again.send().await,
+            None => Err(error),
+        },
+        outcome => outcome,
+    }
+}
+
+/// Whether the connection was closed instead of an answer.
+fn hung_up(error: &reqwest::Error) -> bool {
+    let mut causes = std::iter::successors(error.source(), |cause| (*cause).source());
+    !error.is_connect()
+        && causes.any(|cause| {
+            let closed =
+                cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message);
+            let reset = cause.downcast_ref::<io::Error>().is_some_and(|cause| {
+                matches!(cause.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+            });
+            closed || reset
+        })
 }
 
 /// Whether two URLs are at one place: scheme, host and port.
@@ -325,7 +355,64 @@ pub(super) fn sensitive(text: &str) -> Option<HeaderValue> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    /// A server that answers as many requests as this says on each connection, and hangs up on the next one. How many requests came is sent with each answer.
+    async fn server(answers: &'static [usize]) -> (Url, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&count);
+        tokio::spawn(async move {
+            for most in answers {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                for number in 0..=*most {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        head.push(socket.read_u8().await.unwrap());
+                    }
+                    counted.fetch_add(1, Relaxed);
+                    if number < *most {
+                        socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+                    }
+                }
+            }
+        });
+        (url, count)
+    }
+
+    async fn ask(client: &Client, method: &Method, url: &Url) -> Result<StatusCode, Failure> {
+        let (none, body) = (HeaderMap::new(), Bytes::from_static(b"x"));
+        let answer = client.ask(method, url, url, &none, &none, Some(&body)).await?;
+        assert_eq!(answer.body.count().await, 0);
+        Ok(answer.status)
+    }
+
+    #[tokio::test]
+    async fn who_hangs_up_on_a_kept_connection_is_asked_on_a_new_one() {
+        let client = Client::new().unwrap();
+        let (url, count) = server(&[1, 1]).await;
+        assert_eq!(ask(&client, &Method::GET, &url).await.unwrap(), StatusCode::OK);
+        assert_eq!(ask(&client, &Method::GET, &url).await.unwrap(), StatusCode::OK);
+        assert_eq!(count.load(Relaxed), 3);
+    }
+
+    #[tokio::test]
+    async fn who_always_hangs_up_is_asked_twice_and_told_something_once() {
+        let client = Client::new().unwrap();
+        let (url, count) = server(&[0, 0, 1]).await;
+        assert!(matches!(ask(&client, &Method::GET, &url).await, Err(Failure::Unreachable(_))));
+        assert_eq!(count.load(Relaxed), 2);
+        let (url, count) = server(&[0, 1]).await;
+        assert!(matches!(ask(&client, &Method::POST, &url).await, Err(Failure::Unreachable(_))));
+        assert_eq!(count.load(Relaxed), 1);
+    }
 
     #[test]
     fn private_addresses_are_known_in_every_form() {

@@ -63,7 +63,11 @@ const BELONGS: &[(&str, &[&str], &str)] = &[
     ("napi", &["node"], "only the binding knows Node"),
     ("napi_derive", &["node"], "only the binding knows Node"),
     ("napi_build", &[], "only build.rs needs it"),
-    ("hyper", &["http"], "only the listener serves HTTP"),
+    (
+        "hyper",
+        &["http", "upstream/client"],
+        "only the listener serves HTTP, and the client's errors are its errors",
+    ),
     (
         "hyper_util",
         &["http", "storage/s3/error"],
