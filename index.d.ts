@@ -321,7 +321,7 @@ export interface ILimits {
   cache?: number;
   /** Memory for parts of uploads of this process. 512 MiB by default. */
   uploadMemory?: number;
-  /** Milliseconds for which a cached document is served unchecked: what other processes write is seen after it. 1000 by default. */
+  /** Milliseconds for which a cached document is served unchecked: what other processes write is seen after it, and through `nodeHandler()` after a tenth more. 1000 by default. */
   metadataTtlMs?: number;
   /** Milliseconds that a storage hook may take; 30,000 by default. A `before` that takes longer denies. */
   hookTimeoutMs?: number;

@@ -4,6 +4,7 @@
 const { find, headersList } = require('./headers.cjs');
 const { nativeBody } = require('./body.cjs');
 const { places } = require('./mount.cjs');
+const { repeats } = require('./repeats.cjs');
 const { own, RegistryError } = require('./errors.cjs');
 
 /** How long a client that sends on after its answer is listened to, and how many bytes of it, before the connection is cut. */
@@ -92,9 +93,7 @@ function linger(req, res) {
   req.on('data', count).on('end', settle).on('close', settle).resume();
 }
 
-function answer(req, res, native) {
-  const { status, statusText, headers, body } = native;
-  const list = headersList(headers);
+function answer(req, res, { status, statusText, list, body }) {
   const lingers = req.httpVersionMajor === 1 && isEarly(req) && !req.destroyed;
   if (lingers) list.push('Connection', 'close');
   // HTTP/2 has a frame for it.
@@ -120,6 +119,7 @@ function answer(req, res, native) {
  */
 function nodeHandler(native, assertReady) {
   const placeOf = places(native);
+  const often = repeats(native);
   return function smartregistry(req, res, next) {
     const fail = (error) => {
       if (typeof next === 'function') next(error);
@@ -133,10 +133,25 @@ function nodeHandler(native, assertReady) {
     try {
       assertReady();
       const { url, prefix } = placeOf(req);
+      const settle = ({ status, statusText, headers, body }) => (res.destroyed ? body?.cancel?.() : answer(req, res, { status, statusText, list: headersList(headers), body }));
+      // What needs no waiting is answered in the same turn.
+      const settleSoon = (made) => made.then(settle, (error) => fail(own(error, smartregistry))).catch(fail);
+      const kept = often.find(req, url, prefix);
+      if (kept) {
+        const made = native.handleAgain(kept.repeat);
+        if (typeof made === 'string') res.destroyed || answer(req, res, kept.answer(made));
+        else if (made instanceof Promise) settleSoon(made);
+        else {
+          often.keep(kept, url, made);
+          settle(made);
+        }
+        return;
+      }
       if (typeof next === 'function' && !native.matches(url)) {
         next();
         return;
       }
+      often.note(req, url, prefix);
       const headers = headersOf(req);
       const { body, rawBody } = bodyOf(req);
       const parts = nativeBody(body, rawBody, headers);
@@ -144,10 +159,8 @@ function nodeHandler(native, assertReady) {
         const { socket } = req;
         return native.handle(req.method, url, headers.join('\n'), NOTHING, made[0], made[1], socket?.remoteAddress, socket?.encrypted === true, prefix || undefined, extraOf(req));
       };
-      const settle = (response) => (res.destroyed ? response.body?.cancel?.() : answer(req, res, response));
       const made = parts instanceof Promise ? parts.then(handle) : handle(parts);
-      // What needs no waiting is answered in the same turn.
-      if (made instanceof Promise) made.then(settle, (error) => fail(own(error, smartregistry))).catch(fail);
+      if (made instanceof Promise) settleSoon(made);
       else settle(made);
     } catch (error) {
       fail(error);

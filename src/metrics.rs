@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -200,7 +200,46 @@ pub(crate) struct Observed {
     access: Option<Access>,
 }
 
+/// Counts requests that are answered alike without being looked at.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    requests: Counter,
+    durations: Histogram,
+    bytes_out: Counter,
+    sent: u64,
+}
+
+impl Tally {
+    /// One more, that took so long.
+    pub(crate) fn count(&self, took: Duration) {
+        self.requests.inc();
+        self.durations.observe(took.as_secs_f64());
+        self.bytes_out.inc_by(self.sent);
+    }
+}
+
 impl Observed {
+    /// What counts others that are answered like this one; `None` where each is written down, and for what is not in memory.
+    pub(crate) fn tally(&self, response: &Response) -> Option<Tally> {
+        let sent = match &response.body {
+            Body::Empty => 0,
+            Body::Bytes(bytes) => bytes.len() as u64,
+            Body::Stream { .. } | Body::Json(_) | Body::Form(_) => return None,
+        };
+        if !response.stands || self.access.is_some() {
+            return None;
+        }
+        let (metrics, protocol) = (&self.metrics, ProtocolLabels { protocol: self.protocol });
+        let status = class(Some(response.status));
+        let labels = RequestLabels { protocol: self.protocol, method: self.method, status };
+        Some(Tally {
+            requests: metrics.requests.get_or_create_owned(&labels),
+            durations: metrics.durations.get_or_create_owned(&protocol),
+            bytes_out: metrics.bytes_out.get_or_create_owned(&protocol),
+            sent,
+        })
+    }
+
     /// The protocol is known.
     pub(crate) fn protocol(&mut self, name: ProtocolName) {
         self.protocol = name.as_str();

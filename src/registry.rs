@@ -3,6 +3,7 @@
 
 mod answer;
 mod keys;
+mod standing;
 mod survey;
 mod upkeep;
 
@@ -31,7 +32,7 @@ use crate::events::Courier;
 use crate::index::rebuild::Source;
 use crate::index::{Change, Index};
 use crate::maintenance::{Leases, Progress};
-use crate::metrics::{Metrics, Observed};
+use crate::metrics::{Metrics, Observed, Tally};
 use crate::protocols::cx::{Cx, Mount};
 use crate::protocols::{self, Entry, Protocol, Settings};
 use crate::readiness::{Probe, Readiness};
@@ -45,6 +46,7 @@ use upkeep::{Task, Upkeep};
 
 pub use upkeep::Garbage;
 
+pub use standing::Standing;
 pub use survey::{Amount, Event, Events, ProtocolStats, Stats};
 
 /// What the embedding application brings along.
@@ -264,18 +266,24 @@ impl Registry {
     }
 
     /// Answers a request. Every failure is an answer.
-    pub async fn handle(&self, mut request: Request) -> Response {
+    pub async fn handle(&self, request: Request) -> Response {
+        self.handle_counted(request, false).await.0
+    }
+
+    /// The same; if wanted, with what counts another one that is answered so without being looked at.
+    async fn handle_counted(&self, mut request: Request, wanted: bool) -> (Response, Option<Tally>) {
         let id = request.id.clone();
         let span = tracing::info_span!("request", id = %id, method = %request.method, protocol = tracing::field::Empty);
         let facts = Facts::of(&request);
         let mut observed = self.metrics.begin(&mut request);
         let mut response = self.route(request, &mut observed).instrument(span).await;
         settle(&facts, &mut response);
+        let tally = if wanted { observed.tally(&response) } else { None };
         observed.answered(&mut response);
         if let Ok(value) = HeaderValue::from_str(&id) {
             response.headers.insert("x-request-id", value);
         }
-        response
+        (response, tally)
     }
 
     async fn route(&self, mut request: Request, observed: &mut Observed) -> Response {

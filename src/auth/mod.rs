@@ -322,6 +322,11 @@ impl Auth {
         self.rules.of(resource, own) == Visibility::Public
     }
 
+    /// Whether the settings tell all: no provider of the application has a say.
+    pub fn is_settled(&self) -> bool {
+        !matches!(self.users, Users::Custom(_))
+    }
+
     /// Whether this protocol has anything that needs credentials to read: then `GET /v2/` must challenge. With a custom provider it may
     /// well have.
     pub fn has_private(&self, protocol: ProtocolName) -> bool {

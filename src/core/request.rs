@@ -54,6 +54,18 @@ impl Request {
         }
     }
 
+    /// The same request as it comes once more, under an id of its own; only of its head, without an actor, a token or a body beside it.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self {
+            query: self.query.clone(),
+            headers: self.headers.clone(),
+            origin: self.origin.clone(),
+            peer: self.peer,
+            ..Self::new(self.method.clone(), self.path.clone())
+        }
+    }
+
     /// Takes over the id by which the host or a trusted proxy knows this request, if it is fit for a log: it makes one story of two.
     pub fn adopt_id(&mut self, id: &str) {
         if is_plain_id(id) {

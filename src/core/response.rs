@@ -17,12 +17,15 @@ pub struct Response {
     pub headers: HeaderMap,
     /// The body.
     pub body: Body,
+    /// Whether it hangs on nothing but stored documents that anybody may read, and nobody wants to hear of it: the same request then gets the same answer for
+    /// as long as no document changes.
+    pub stands: bool,
 }
 
 impl Response {
     /// Status alone, no body.
     pub fn new(status: StatusCode) -> Self {
-        Self { status, reason: None, headers: HeaderMap::new(), body: Body::Empty }
+        Self { status, reason: None, headers: HeaderMap::new(), body: Body::Empty, stands: false }
     }
 
     /// Any body with its content type.

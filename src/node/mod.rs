@@ -18,6 +18,7 @@ mod hooks;
 mod logger;
 mod operation;
 mod registry;
+mod repeat;
 mod request;
 mod response;
 mod runtime;

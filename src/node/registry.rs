@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use napi::Env;
-use napi::bindgen_prelude::{ClassInstance, Either, Function, Object, PromiseRaw};
+use napi::bindgen_prelude::{ClassInstance, Either, Either3, Function, Object, PromiseRaw};
 use napi_derive::napi;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -15,9 +15,10 @@ use super::error::Out;
 use super::hooks::JsHooks;
 use super::logger::Scope;
 use super::operation::{NativeOperation, Work};
+use super::repeat::Repeat;
 use super::request::{self, NativeBody, NativeExtra, Parts};
 use super::response::{self, NativeResponse};
-use super::runtime::{at_once, promise};
+use super::runtime::{at_once, promise, within_runtime};
 use super::server::{self, NativeServer};
 use super::storage::NativeStorage;
 use super::stream::Upload;
@@ -120,6 +121,56 @@ impl NativeRegistry {
         Ok(match if bare { at_once(answer) } else { Err(answer) } {
             Ok(answer) => Either::A(Out(answer)),
             Err(answer) => Either::B(promise(env, answer)?),
+        })
+    }
+
+    /// Keeps the head of a request that comes again and again; nothing for one that can't be read.
+    #[napi(catch_unwind)]
+    pub fn repeat(
+        &self,
+        method: String,
+        path: String,
+        headers: String,
+        peer: Option<String>,
+        secure: bool,
+        prefix: Option<String>,
+    ) -> Out<Option<Repeat>> {
+        let parts = Parts {
+            method,
+            path,
+            headers,
+            query: Vec::new(),
+            peer,
+            secure,
+            prefix,
+            extra: NativeExtra::default(),
+        };
+        Out(self.get().map(|registry| Repeat::new(parts.build(Ok(Body::Empty), registry.trust()))))
+    }
+
+    /// Answers a request that has come again: with its id, if the answer is the one that was handed over the last time; else as [`NativeRegistry::handle`].
+    #[napi(catch_unwind)]
+    pub fn handle_again<'env>(
+        &self,
+        env: &'env Env,
+        repeat: ClassInstance<'_, Repeat>,
+    ) -> napi::Result<Either3<String, Out<NativeResponse>, PromiseRaw<'env, Out<NativeResponse>>>> {
+        let registry = self.get();
+        if let Some(id) = registry.as_ref().ok().and_then(|registry| repeat.still_stands(registry)) {
+            return Ok(Either3::A(id));
+        }
+        let (live, idle, request) = (Arc::clone(&self.live), self.idle, repeat.request());
+        let answer = async move { Ok(registry?.handle_standing(request).await) };
+        Ok(match at_once(Box::pin(self.scope.around(answer))) {
+            Ok(Ok((response, standing))) => match repeat.recognise(&response, standing) {
+                Some(id) => Either3::A(id),
+                None => Either3::B(Out(Ok(within_runtime(|| response::convert(response, &live, idle))))),
+            },
+            Ok(Err(error)) => Either3::B(Out(Err(error))),
+            Err(answer) => {
+                let answer = async move { Ok(response::convert(answer.await?.0, &live, idle)) };
+                Either3::C(promise(env, answer)?)
+            }
         })
     }
 

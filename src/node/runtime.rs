@@ -78,11 +78,15 @@ pub(super) fn promise<T: ToNapiValue + Send + 'static>(
 /// A hot read is answered from memory: a task, a hop to another thread and one back to this one would cost several times the work.
 /// The little that is done here before the first wait is what costs little.
 pub(super) fn at_once<F: Future + Unpin>(mut work: F) -> std::result::Result<F::Output, F> {
-    let first =
-        within_runtime_if_available(|| Pin::new(&mut work).poll(&mut Context::from_waker(Waker::noop())));
+    let first = within_runtime(|| Pin::new(&mut work).poll(&mut Context::from_waker(Waker::noop())));
     match first {
         Poll::Ready(outcome) => Ok(outcome),
         // Whatever it waits for hears of the true waker when the runtime asks for the first time.
         Poll::Pending => Err(work),
     }
+}
+
+/// Does `work` here and now, where tasks may be started.
+pub(super) fn within_runtime<T>(work: impl FnOnce() -> T) -> T {
+    within_runtime_if_available(work)
 }

@@ -9,6 +9,7 @@ use crate::config::Visibility;
 use crate::core::error::{Error, Kind, Result};
 use crate::core::protocol_name::ProtocolName;
 use crate::core::request::Origin;
+use crate::core::response::Response;
 use crate::core::time::Clock;
 use crate::index::Index;
 use crate::storage::Objects;
@@ -89,6 +90,15 @@ impl Cx {
     /// Names a resource of this protocol.
     pub fn resource(&self, kind: &'static str, name: impl Into<String>) -> Resource {
         crate::auth::resource(self.protocol, kind, name)
+    }
+
+    /// Says of the answer to a read whether it [stands](Response::stands), where it hangs on stored documents alone and `resource` is what was read.
+    #[must_use]
+    pub fn standing(&self, response: Response, resource: &Resource, own: Option<Visibility>) -> Response {
+        let is_open = matches!(self.identity, Identity::Anonymous)
+            && self.auth.is_settled()
+            && self.auth.is_public(resource, own);
+        Response { stands: is_open && !self.upstream.is_used() && !self.objects.has_hooks(), ..response }
     }
 
     /// Whether the caller may do `action`. Ask before any look-up whose result or timing would tell that something exists.

@@ -7,6 +7,8 @@ use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -64,6 +66,8 @@ type Load<D> = BoxFuture<'static, Result<Option<Arc<Loaded<D>>>, Arc<Error>>>;
 pub(super) struct Documents {
     cache: Cache<Key, Entry>,
     ttl: Duration,
+    /// Moves on with every change of what the cache knows.
+    generation: AtomicU64,
     epochs: Vec<Mutex<u64>>,
     hasher: RandomState,
     flights: Mutex<HashMap<(Key, TypeId), Flight>>,
@@ -83,6 +87,7 @@ impl Documents {
         Self {
             cache,
             ttl,
+            generation: AtomicU64::new(0),
             epochs: (0..SHARDS).map(|_| Mutex::new(0)).collect(),
             hasher: RandomState::new(),
             flights: Mutex::default(),
@@ -136,7 +141,16 @@ impl Documents {
             size: loaded.map_or(0, |loaded| loaded.size),
             checked,
         };
+        let known = self.cache.get(key);
+        let is_known = known.is_some_and(|known| match (&known.loaded, &entry.loaded) {
+            (Some(known), Some(loaded)) => Arc::ptr_eq(known, loaded),
+            (None, None) => true,
+            _ => false,
+        });
         self.cache.insert(key.clone(), entry);
+        if !is_known {
+            self.generation.fetch_add(1, Release);
+        }
     }
 
     /// Forgets what is known: the object was written or deleted past the documents.
@@ -145,6 +159,7 @@ impl Documents {
             let mut epoch = shard.lock();
             *epoch += 1;
             self.cache.invalidate(key);
+            self.generation.fetch_add(1, Release);
         }
     }
 
@@ -209,6 +224,17 @@ impl<D: Document> Drop for Waiting<'_, D> {
 }
 
 impl Storage {
+    /// A number that moves on with every change of a document that this process makes or learns of: what was read from documents stands while it is the same,
+    /// for [`Storage::standing`] at most.
+    pub fn generation(&self) -> u64 {
+        self.0.documents.generation.load(Acquire)
+    }
+
+    /// How long what was read from documents is repeated without a look at them: a tenth of what others' changes may take to be seen at all.
+    pub fn standing(&self) -> Duration {
+        self.0.documents.ttl.min(NEGATIVE_TTL) / 10
+    }
+
     /// A shared document, from memory if it was checked within the metadata TTL; `None` if there is none. Those who ask at the same
     /// time share one read; whoever goes away doesn't take it from the others.
     pub async fn document<D: Document>(&self, key: &Key) -> Result<Option<Arc<Loaded<D>>>> {

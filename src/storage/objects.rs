@@ -116,6 +116,11 @@ impl Objects {
         Ok(())
     }
 
+    /// Whether somebody wants to hear of reads and writes.
+    pub fn has_hooks(&self) -> bool {
+        self.storage.0.hooks.is_some()
+    }
+
     /// Metadata of an object; `None` if there is none.
     pub async fn stat(&self, key: &Key) -> Result<Option<ObjectMeta>> {
         match self.storage.0.store.head(key).await {

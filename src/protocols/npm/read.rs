@@ -76,8 +76,10 @@ fn describe(
     loaded: &Loaded<Packument>,
     tag: &ETag,
 ) -> Response {
-    let public = cx.auth.is_public(&access::package(cx, name), loaded.document.notes.access);
+    let (package, own) = (access::package(cx, name), loaded.document.notes.access);
+    let public = cx.auth.is_public(&package, own);
     let vary = if public { "Accept, Accept-Encoding" } else { "Accept, Accept-Encoding, Authorization" };
+    let response = cx.standing(response, &package, own);
     response.etag(tag).static_header(header::CACHE_CONTROL, REVALIDATE).static_header(header::VARY, vary)
 }
 

@@ -143,7 +143,7 @@ impl Gathered {
 
 impl Call<'_> {
     /// Whether anybody wants to know (`features.lastPulled`): rules that go by it do.
-    fn gathers_pulls(&self) -> bool {
+    pub(super) fn gathers_pulls(&self) -> bool {
         self.oci.config.feature("lastPulled", self.oci.options.has_policies())
     }
 

@@ -62,6 +62,10 @@ pub(super) async fn get_manifest(
     }
     let mut response = manifest_head(call, name, &digest, tagged, &stored.media_type);
     response.body = stored.bytes.clone().into();
+    // A digest may be deleted without any document that names it.
+    if tagged && !call.gathers_pulls() {
+        response = call.cx.standing(response, &call.cx.resource("repository", name.as_str()), None);
+    }
     Ok(place.sign(call, response, None))
 }
 

@@ -159,3 +159,34 @@ async fn the_cache_is_bounded_in_bytes() {
     assert!(storage.0.documents.cache.weighted_size() <= 100_000);
     assert!(storage.0.documents.cache.entry_count() >= 5);
 }
+
+#[tokio::test]
+async fn what_was_read_stands_until_this_process_writes_or_learns_of_a_change() {
+    let (store, storage) = setup(Duration::ZERO);
+    let mut last = storage.generation();
+    let mut moved = |storage: &Storage| {
+        let now = storage.generation();
+        std::mem::replace(&mut last, now) != now
+    };
+    set(&storage, "one").await;
+    assert!(moved(&storage), "written");
+    assert_eq!(read(&storage).await.as_deref(), Some("one"));
+    assert!(!moved(&storage), "looked for, and the same");
+    foreign(&store, "two").await;
+    assert!(!moved(&storage), "nobody here knows yet");
+    assert_eq!(read(&storage).await.as_deref(), Some("two"));
+    assert!(moved(&storage), "learnt");
+    storage.delete_document(&key()).await.unwrap();
+    assert!(moved(&storage), "deleted");
+    assert_eq!(read(&storage).await, None);
+    assert!(moved(&storage), "found missing");
+    assert_eq!(read(&storage).await, None);
+    assert!(!moved(&storage), "missing still");
+}
+
+#[test]
+fn what_was_read_stands_for_a_tenth_of_what_a_change_may_take_to_be_seen() {
+    for (ttl, standing) in [(0, 0), (500, 50), (1000, 100), (600_000, 100)] {
+        assert_eq!(setup(Duration::from_millis(ttl)).1.standing(), Duration::from_millis(standing));
+    }
+}
