@@ -52,10 +52,12 @@ impl Updates {
     }
 }
 
-/// Gives a key up when its task ends otherwise than by finding nothing left to do: its runtime stops, or a panic.
+/// Works on a key until it finds nothing left to do. Gives the key up when its task ends otherwise: its runtime stops, or a panic.
 struct Worker<D: Document> {
     storage: Storage,
     id: (Key, TypeId),
+    /// Whether the key is its own. Once it has found nothing, the next who asks has another worker.
+    owns: bool,
     /// Neither sends nor holds a document.
     document: std::marker::PhantomData<fn() -> D>,
 }
@@ -63,17 +65,27 @@ struct Worker<D: Document> {
 impl<D: Document> Drop for Worker<D> {
     fn drop(&mut self) {
         // Dropped changes tell those who wait for them.
-        while self.storage.0.updates.take::<D>(&self.id).is_some() {}
+        while self.owns && self.next().is_some() {}
     }
 }
 
 impl<D: Document> Worker<D> {
-    async fn run(self) {
+    fn new(storage: Storage, id: (Key, TypeId)) -> Self {
+        Self { storage, id, owns: true, document: std::marker::PhantomData }
+    }
+
+    async fn run(mut self) {
         // Whoever is about to ask for the same in this moment comes along.
         tokio::task::yield_now().await;
-        while let Some(batch) = self.storage.0.updates.take::<D>(&self.id) {
+        while let Some(batch) = self.next() {
             self.storage.commit(&self.id.0, batch).await;
         }
+    }
+
+    fn next(&mut self) -> Option<Batch<D>> {
+        let batch = self.storage.0.updates.take::<D>(&self.id);
+        self.owns = batch.is_some();
+        batch
     }
 }
 
@@ -141,8 +153,7 @@ impl Storage {
         let id = (key.clone(), TypeId::of::<D>());
         let change: Box<dyn Change<D>> = Box::new(Waiting { change, answer: None, uncertain: false, reply });
         if self.0.updates.push(&id, change) {
-            let worker = Worker::<D> { storage: self.clone(), id, document: std::marker::PhantomData };
-            task::spawn(worker.run());
+            task::spawn(Worker::<D>::new(self.clone(), id).run());
         }
         let gone = |_| Err(Error::unavailable("the change of this document was interrupted; try again"));
         answer.await.unwrap_or_else(gone)

@@ -7,14 +7,17 @@
     clippy::disallowed_methods
 )]
 
+use std::any::TypeId;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+use super::{Change, Waiting, Worker};
 use crate::core::error::{Error, Kind, Result};
 use crate::core::time::Clock;
 use crate::storage::faulty::{Fault, Faulty};
@@ -116,6 +119,31 @@ async fn no_change_is_lost_in_a_folder() {
         storages.push(storage(folder(root.path()).await));
     }
     crowd(storages).await;
+}
+
+/// A worker that has found nothing left to do is about to end when somebody comes who gets a new one.
+#[tokio::test]
+async fn a_worker_that_ends_takes_nothing_of_the_next_one() {
+    let storage = storage(memory());
+    let id = (key(), TypeId::of::<Counts>());
+    let change = || -> Box<dyn Change<Counts>> {
+        let nothing = |_: &mut Counts| Ok(Edit::Unchanged(()));
+        Box::new(Waiting { change: nothing, answer: None, uncertain: false, reply: oneshot::channel().0 })
+    };
+    let updates = &storage.0.updates;
+    let mut first = Worker::<Counts>::new(storage.clone(), id.clone());
+    assert!(updates.push(&id, change()));
+    assert!(first.next().is_some());
+    assert!(!updates.push(&id, change()), "the first one is at it");
+    assert!(first.next().is_some());
+    assert!(first.next().is_none());
+    assert!(updates.push(&id, change()), "the next one has it");
+    drop(first);
+    assert_eq!(updates.take::<Counts>(&id).map(|batch| batch.len()), Some(1));
+    assert!(updates.take::<Counts>(&id).is_none());
+    assert!(updates.push(&id, change()));
+    drop(Worker::<Counts>::new(storage.clone(), id));
+    assert!(updates.is_idle(), "one that was stopped leaves nobody waiting");
 }
 
 /// One process of [`two_processes_share_a_folder`].
