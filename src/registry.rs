@@ -18,7 +18,7 @@ use http::{HeaderValue, header};
 use parking_lot::Mutex;
 use tracing::Instrument;
 
-use crate::auth::{Auth, AuthProvider, Identity, OwnVisibility, Resource, Setup};
+use crate::auth::{self, Action, Auth, AuthProvider, Identity, Resource, Setup};
 use crate::config::{Config, Durability, ProtocolConfig, StorageConfig, StorageKind, Visibility};
 use crate::core::actor::Actor;
 use crate::core::error::{Error, Result};
@@ -108,17 +108,27 @@ impl Source for Bucket {
     }
 }
 
-/// The packages of all protocols, asked what they say of themselves. Weak: what it asks holds on to who asks.
+/// The packages of all protocols, asked what they and who they belong to say. Weak: what it asks holds on to who asks.
 struct Packages(Weak<Upkeep>);
 
+impl Packages {
+    fn of(&self, resource: &Resource) -> Option<(Arc<Mounted>, Cx)> {
+        let upkeep = self.0.upgrade()?;
+        let mounted = upkeep.mounted.iter().find(|one| one.name.as_str() == resource.protocol)?;
+        Some((Arc::clone(mounted), upkeep.cx(mounted)))
+    }
+}
+
 #[async_trait]
-impl OwnVisibility for Packages {
-    async fn of(&self, resource: &Resource) -> Result<Option<Visibility>> {
-        let Some(upkeep) = self.0.upgrade() else { return Ok(None) };
-        let Some(mounted) = upkeep.mounted.iter().find(|one| one.name.as_str() == resource.protocol) else {
-            return Ok(None);
-        };
-        mounted.protocol.visibility(&upkeep.cx(mounted), resource).await
+impl auth::Packages for Packages {
+    async fn visibility(&self, resource: &Resource) -> Result<Option<Visibility>> {
+        let Some((mounted, cx)) = self.of(resource) else { return Ok(None) };
+        mounted.protocol.visibility(&cx, resource).await
+    }
+
+    async fn lets(&self, identity: &Identity, resource: &Resource, action: Action) -> Result<bool> {
+        let Some((mounted, cx)) = self.of(resource) else { return Ok(true) };
+        mounted.protocol.lets(&Cx { identity: identity.clone(), ..cx }, resource, action).await
     }
 }
 

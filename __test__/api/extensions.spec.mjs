@@ -307,6 +307,22 @@ describe('AuthManager', () => {
     assert.deepEqual(await auth.getUserTokens(userId), [listed]);
   });
 
+  it('authorizes no more than organisations and teams of npm let', async (t) => {
+    const registry = await open(t);
+    const auth = registry.getAuthManager();
+    const users = {};
+    for (const name of ['alice', 'bob']) {
+      const { npm, npmToken } = await login(registry, name);
+      users[name] = { npm, token: await auth.validateToken(npmToken, 'npm') };
+    }
+    const may = (who, action, name) => auth.authorize(who && users[who].token, `npm:package:${name}`, action);
+    const all = async () => [await may('alice', 'write', '@acme/a'), await may('bob', 'write', '@acme/a'), await may('bob', 'delete', '@acme/a'), await may('bob', 'read', '@acme/a'), await may(null, 'read', '@acme/a'), await may('bob', 'write', '@other/a')];
+    assert.deepEqual(await all(), [true, true, true, true, true, true]);
+    const founded = await registry.handleRequest({ method: 'PUT', path: '/npm/-/org/acme/user', headers: { ...users.alice.npm, 'content-type': 'application/json' }, query: {}, body: { user: 'alice', role: 'owner' } });
+    assert.equal(founded.status, 200);
+    assert.deepEqual(await all(), [true, false, false, true, true, true]);
+  });
+
   it('refuses what makes no sense, in words', async (t) => {
     const auth = (await open(t)).getAuthManager();
     await assert.rejects(auth.createNpmToken(null, false), /authenticate\(\) gives null for a wrong password/);

@@ -43,7 +43,7 @@ pub use oidc::IdToken;
 pub use provider::{Asker, AuthProvider, Credentials, TokenOptions};
 pub use scope::{Action, Resource, Scope};
 pub use setup::Setup;
-pub use visibility::OwnVisibility;
+pub use visibility::Packages;
 
 #[cfg(test)]
 pub(crate) use factor::shown as shown_code;
@@ -74,8 +74,8 @@ pub struct Auth {
     jwt: Jwt,
     issuers: oidc::Issuers,
     rules: visibility::Rules,
-    /// What packages say of themselves, once there is somebody who knows.
-    own: OnceLock<Arc<dyn OwnVisibility>>,
+    /// What packages and who they belong to say, once there is somebody who knows.
+    packages: OnceLock<Arc<dyn Packages>>,
     config: AuthConfig,
     clock: Clock,
     limiter: Arc<Limiter>,
@@ -290,9 +290,9 @@ impl Auth {
             || (action == Action::Pull && custom.authorize(None, &name, Action::Read.as_str()).await?))
     }
 
-    /// Whom [`Self::authorize`] asks what a package says of itself. Once.
-    pub fn ask_packages(&self, own: Arc<dyn OwnVisibility>) {
-        let _ = self.own.set(own);
+    /// Whom [`Self::authorize`] asks what a package, and who it belongs to, says. Once.
+    pub fn ask_packages(&self, packages: Arc<dyn Packages>) {
+        let _ = self.packages.set(packages);
     }
 
     /// `AuthManager.authorize`: whether a token (`None`: nobody) may do `action` to `npm:package:name`. A text that is no resource or
@@ -310,11 +310,13 @@ impl Auth {
             Some(token) if token.expires_at.is_some_and(|end| end <= now) => Identity::Rejected,
             Some(token) => Identity::Known(Arc::new(token.clone())),
         };
-        let own = match self.own.get() {
-            Some(packages) if action.is_read() => packages.of(&resource).await?,
-            _ => None,
+        let Some(packages) = self.packages.get() else {
+            return self.allows(&identity, &resource, action, None).await;
         };
-        self.allows(&identity, &resource, action, own).await
+        let own = if action.is_read() { packages.visibility(&resource).await? } else { None };
+        let open = action.is_read() && self.is_public(&resource, own);
+        Ok(self.allows(&identity, &resource, action, own).await?
+            && (open || packages.lets(&identity, &resource, action).await?))
     }
 
     /// Whether anybody may read `resource`, as far as settings tell.

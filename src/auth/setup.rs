@@ -81,7 +81,7 @@ impl Auth {
             jwt,
             issuers,
             rules,
-            own: OnceLock::new(),
+            packages: OnceLock::new(),
             config: config.clone(),
             clock: clock.clone(),
             limiter,

@@ -5,16 +5,20 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 
+use super::Identity;
 use super::scope::{self, Action, Resource};
 use crate::config::{Visibility, VisibilityRule};
 use crate::core::error::{Error, Result};
 use crate::core::pattern::name_matches;
 
-/// Knows what packages say of themselves. Only protocols do.
+/// Knows what packages, and the organisations that they belong to, say of themselves. Only protocols do.
 #[async_trait]
-pub trait OwnVisibility: Send + Sync + 'static {
+pub trait Packages: Send + Sync + 'static {
     /// The package's own setting; `None` where it has none, or where nothing is.
-    async fn of(&self, resource: &Resource) -> Result<Option<Visibility>>;
+    async fn visibility(&self, resource: &Resource) -> Result<Option<Visibility>>;
+
+    /// Whether whoever the package belongs to lets somebody do what their token is good for.
+    async fn lets(&self, identity: &Identity, resource: &Resource, action: Action) -> Result<bool>;
 }
 
 /// The rules of one registry.

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::Method;
 
-use crate::auth::Resource;
+use crate::auth::{Action, Resource};
 use crate::config::{AuthConfig, Limits, ProtocolConfig, Visibility};
 use crate::core::error::{Error, Result};
 use crate::core::path::Segments;
@@ -72,6 +72,11 @@ pub trait Protocol: Send + Sync + 'static {
     /// Whether a package says of itself that it is public or private; `None` if it says nothing, or isn't there.
     async fn visibility(&self, _cx: &Cx, _resource: &Resource) -> Result<Option<Visibility>> {
         Ok(None)
+    }
+
+    /// Whether whoever a package belongs to, beside the scopes of a token, lets the caller do this; where nobody has a say, yes.
+    async fn lets(&self, _cx: &Cx, _resource: &Resource, _action: Action) -> Result<bool> {
+        Ok(true)
     }
 
     /// Takes over from another registry's document of `name`, the versions of which have been published here again, what that could not: when

@@ -160,6 +160,13 @@ impl Protocol for Npm {
         access::own_visibility(cx, resource).await
     }
 
+    async fn lets(&self, cx: &Cx, resource: &Resource, action: Action) -> Result<bool> {
+        match name::PackageName::parse(&resource.name) {
+            Ok(name) if resource.kind == "package" => orgs::lets(cx, &name, action).await,
+            _ => Ok(true),
+        }
+    }
+
     async fn adopt(&self, cx: &Cx, name: &str, document: &Bytes) -> Result<()> {
         manage::adopt(self, cx, &name::PackageName::parse(name)?, document).await
     }
