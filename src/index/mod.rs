@@ -89,13 +89,18 @@ impl Index {
 
     /// Names after `after` in byte order, at most `limit`.
     pub async fn names(&self, after: Option<&str>, limit: usize) -> Result<Vec<Arc<str>>> {
-        self.ready().await;
-        self.page(after, limit).await
+        self.names_past(after, 0, limit).await
     }
 
-    async fn page(&self, after: Option<&str>, limit: usize) -> Result<Vec<Arc<str>>> {
+    /// The same without the first `past` of them, which take time and no memory.
+    pub async fn names_past(&self, after: Option<&str>, past: usize, limit: usize) -> Result<Vec<Arc<str>>> {
+        self.ready().await;
+        self.page(after, past, limit).await
+    }
+
+    async fn page(&self, after: Option<&str>, past: usize, limit: usize) -> Result<Vec<Arc<str>>> {
         self.refresh().await?;
-        Ok(self.names.read().page(after, limit))
+        Ok(self.names.read().page(after, past, limit))
     }
 
     /// How many names there are.

@@ -67,11 +67,12 @@ impl Names {
         self.by_name.get(name).is_some_and(|last| !last.gone)
     }
 
-    /// Names after `after` in byte order.
-    pub(super) fn page(&self, after: Option<&str>, limit: usize) -> Vec<Arc<str>> {
+    /// Names after `after` in byte order, without the first `past` of them.
+    pub(super) fn page(&self, after: Option<&str>, past: usize, limit: usize) -> Vec<Arc<str>> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let rest = self.by_name.range::<str, _>((start, Bound::Unbounded));
-        rest.filter(|(_, last)| !last.gone).map(|(name, _)| Arc::clone(name)).take(limit).collect()
+        let there = rest.filter(|(_, last)| !last.gone).skip(past).take(limit);
+        there.map(|(name, _)| Arc::clone(name)).collect()
     }
 
     /// Names that have changed since, oldest change first; each once, at its last change.

@@ -98,7 +98,7 @@ async fn remove_gone(index: &Index, source: &dyn Source, seen: &HashSet<String>)
     let mut removed = 0;
     let mut after: Option<Arc<str>> = None;
     loop {
-        let page = index.page(after.as_deref(), 1000).await?;
+        let page = index.page(after.as_deref(), 0, 1000).await?;
         let Some(last) = page.last().cloned() else { return Ok(removed) };
         for name in page.iter().filter(|name| !seen.contains(name.as_ref())) {
             // It may have come while the bucket was listed.

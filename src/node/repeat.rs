@@ -51,12 +51,12 @@ impl Repeat {
     /// The id of the request, if JavaScript has its answer already; from now on it has.
     pub(super) fn recognise(&self, response: &Response, standing: Option<Standing>) -> Option<String> {
         let (last, stands) = &mut *self.last.lock();
-        *stands = standing;
-        if last.as_ref().is_some_and(|last| last.is(response)) {
-            return response.headers.get(ID)?.to_str().ok().map(str::to_owned);
+        let is_same = last.as_ref().is_some_and(|last| last.is(response));
+        if !is_same {
+            *last = Answer::of(response);
         }
-        *last = Answer::of(response);
-        None
+        *stands = standing.filter(|_| last.is_some());
+        response.headers.get(ID).filter(|_| is_same)?.to_str().ok().map(str::to_owned)
     }
 }
 

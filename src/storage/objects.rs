@@ -78,7 +78,8 @@ impl Objects {
             let reopened = async move {
                 match storage.0.store.get(&key, options).await {
                     Ok(found) if found.meta.version == version => Ok(found.body),
-                    Ok(_) | Err(StoreError::NotFound | StoreError::Precondition) => {
+                    Ok(_)
+                    | Err(StoreError::NotFound | StoreError::Precondition | StoreError::Range { .. }) => {
                         Err(Error::unavailable("the file was replaced while it was sent; try again"))
                     }
                     Err(error) => Err(error.into()),

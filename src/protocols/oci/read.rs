@@ -163,10 +163,10 @@ pub(super) async fn visible(
         return Ok((found, None));
     }
     loop {
-        let wanted = at.past.saturating_add((count - found.len() + 1).clamp(BATCH, PAGE));
-        let names = call.cx.index.names(at.behind.as_deref(), wanted).await?;
+        let wanted = (count - found.len() + 1).clamp(BATCH, PAGE);
+        let names = call.cx.index.names_past(at.behind.as_deref(), at.past, wanted).await?;
         let more = names.len() == wanted;
-        let mut list = shown(call, &viewer, names.into_iter().skip(at.past).collect());
+        let mut list = shown(call, &viewer, names);
         while let Some(looked) = list.next().await {
             let (name, shows) = looked?;
             // One more than wanted tells that there is a next page.
