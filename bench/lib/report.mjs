@@ -9,7 +9,7 @@ const MB = 1 << 20;
 const QUIET = 0.2;
 
 /** What each of ours is compared with in its table, first the one that its target names. */
-const peers = ['nginx', 'nodeMemory', 'nodeFile', 'nodePut', 'nodePutFsync'];
+const peers = ['nginx', 'nodeMemory', 'nodeWeb', 'nodeFile', 'nodePut', 'nodePutFsync'];
 
 /** Digits that mean something. */
 function number(value) {

@@ -6,7 +6,7 @@ import { requests, send } from './publish.mjs';
 import { median, percentile } from './stats.mjs';
 
 const MB = 1 << 20;
-const metadata = ['listener', 'proxy', 'nodeHandler', 'fromWeb', 'express', 'nginx', 'nodeMemory'];
+const metadata = ['listener', 'proxy', 'nodeHandler', 'fromWeb', 'express', 'nginx', 'nodeMemory', 'nodeWeb'];
 const writers = ['listener', 'listenerRelaxed', 'nodeHandler', 'nodePut', 'nodePutFsync'];
 
 export const scenarios = {
