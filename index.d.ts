@@ -765,6 +765,8 @@ export interface IUpstreamRegistryConfig {
   policy?: IUpstreamPolicyConfig;
   /** An HTTP proxy through which it is reached. */
   proxy?: string;
+  /** A file with certificates (PEM) to trust besides those of the platform and of `NODE_EXTRA_CA_CERTS`. */
+  caFile?: string;
   /** Whether it may redirect to hosts with private addresses; by default if its own host has one. */
   allowPrivateAddresses?: boolean;
   /** OCI: the name that clients know it by (`docker.io`); its host unless given. */

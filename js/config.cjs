@@ -26,7 +26,7 @@ function configJson(config) {
   for (const name of LIVE) delete plain[name];
   const fixed = config.upstreamProvider && fixedUpstreams(config.upstreamProvider);
   if (fixed) plain.upstreams = fixed;
-  // What Node trusts, the S3 storage trusts too.
+  // What Node trusts, the S3 storage and the upstreams trust too.
   if (process.env.NODE_EXTRA_CA_CERTS && isObject(plain.storage)) plain.storage = { ...plain.storage, hostCaFile: process.env.NODE_EXTRA_CA_CERTS };
   try {
     return JSON.stringify(plain);

@@ -139,7 +139,7 @@ pub struct StorageConfig {
     pub directory_path: Option<String>,
     /// S3: file with certificates (PEM) to trust besides those of the platform.
     pub ca_file: Option<PathBuf>,
-    /// The same of the host's runtime; the facade fills it in.
+    /// The same of the host's runtime, for upstreams too; the facade fills it in.
     pub host_ca_file: Option<PathBuf>,
     /// S3: `auto` (default), `required` or `off`.
     pub conditional_writes: Option<ConditionalWrites>,

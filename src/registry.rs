@@ -40,7 +40,7 @@ use crate::storage::local::{self, LocalStore};
 use crate::storage::memory::MemoryStore;
 use crate::storage::s3::{S3Descriptor, S3Store};
 use crate::storage::{Hooks, Storage, StorageLimits, Store};
-use crate::upstream::{UpstreamProvider, Upstreams};
+use crate::upstream::{Host, UpstreamProvider, Upstreams};
 use answer::{Facts, no_handler, panic_text, plain_error, settle};
 use upkeep::{Task, Upkeep};
 
@@ -472,8 +472,9 @@ fn mount(
         };
         let index = Arc::new(Index::new(storage, entry.name, clock.clone())?);
         let upstreams = config.upstreams.get(entry.name.as_str());
-        let upstream =
-            Upstreams::new(entry.name, upstreams, provider.cloned(), config.limits.cache, clock.clone())?;
+        let ca_file = config.storage.host_ca_file.clone().filter(|path| !path.as_os_str().is_empty());
+        let host = Host { clock: clock.clone(), ca_file };
+        let upstream = Upstreams::new(entry.name, upstreams, provider.cloned(), config.limits.cache, host)?;
         let protocol = (entry.build)(settings)?;
         let upstream = Arc::new(upstream);
         mounted.push(Arc::new(Mounted { name: entry.name, config: own, protocol, index, upstream }));

@@ -1,5 +1,7 @@
 //! Upstreams as users write them (`IProtocolUpstreamConfig` and what is in it), with their defaults. Read once; checked by `upstream`.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::core::secret::Secret;
@@ -78,6 +80,8 @@ pub struct UpstreamConfig {
     pub policy: PolicyConfig,
     /// An HTTP proxy through which it is reached (`http://user:password@host:port`).
     pub proxy: Option<Secret>,
+    /// A file with certificates (PEM) to trust besides those of the platform.
+    pub ca_file: Option<PathBuf>,
     /// Whether it may redirect to, or name files on, hosts with private addresses. By default if its own host has one.
     pub allow_private_addresses: Option<bool>,
     /// OCI: the name that clients know it by (`docker.io`), as `ns=` and as the first part of a repository's name; its host unless given.

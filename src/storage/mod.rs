@@ -20,6 +20,7 @@ mod look_first;
 pub mod memory;
 mod objects;
 mod probe;
+mod roots;
 pub mod s3;
 mod store;
 #[cfg(any(test, feature = "test-support"))]
@@ -38,6 +39,7 @@ pub use error::StoreError;
 pub use hooks::{HookContext, Hooks, ObjectInfo, Operation, Verdict};
 pub use key::{Key, PRIVATE, Prefix, STAGING};
 pub use objects::Objects;
+pub(crate) use roots::Roots;
 pub use store::{
     Capabilities, CasLevel, Chunks, Condition, Found, GetOptions, Listed, ObjectMeta, Page, Part, PutOptions,
     Store, StoreResult, UploadId, Version,

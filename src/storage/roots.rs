@@ -5,34 +5,31 @@ use std::path::{Path, PathBuf};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
-use crate::storage::StoreError;
-use crate::storage::local::contents;
-use crate::storage::store::StoreResult;
+use super::local::contents;
 
 /// Where they are. Read with the first connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Roots {
-    /// `storage.caFile`.
-    pub(super) own: Option<PathBuf>,
+pub(crate) struct Roots {
+    /// `caFile` of the configuration.
+    pub(crate) own: Option<PathBuf>,
     /// What the host's runtime trusts (`NODE_EXTRA_CA_CERTS`).
-    pub(super) host: Option<PathBuf>,
+    pub(crate) host: Option<PathBuf>,
 }
 
 impl Roots {
     /// All of them as PEM.
     ///
     /// # Errors
-    /// The configured file is unusable. That of the runtime is passed over then, as the runtime does.
-    pub(super) async fn read(&self) -> StoreResult<Vec<String>> {
+    /// Why the configured file is unusable. That of the runtime is passed over then, as the runtime does.
+    pub(crate) async fn read(&self, server: &str) -> Result<Vec<String>, String> {
         let mut found = Vec::new();
         if let Some(path) = &self.own {
-            let unusable = |why| StoreError::Denied(format!("option `storage.caFile`: {why}"));
-            found.push(read(path).await.map_err(unusable)?);
+            found.push(read(path).await?);
         }
         if let Some(path) = &self.host {
             match read(path).await {
                 Ok(text) => found.push(text),
-                Err(why) => tracing::warn!("NODE_EXTRA_CA_CERTS is not used for the S3 storage: {why}"),
+                Err(why) => tracing::warn!("NODE_EXTRA_CA_CERTS is not used for {server}: {why}"),
             }
         }
         Ok(found)

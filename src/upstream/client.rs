@@ -13,12 +13,15 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 use reqwest::{Proxy, RequestBuilder, Url};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use tokio::time::{Instant, timeout};
 
 use super::failure::Failure;
 use crate::core::body::ByteStream;
 use crate::core::error::{Error, Kind, Result};
 use crate::core::secret::Secret;
+use crate::storage::Roots;
 
 /// How long a connection may take to come about, unless somebody says otherwise.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -41,6 +44,8 @@ pub(super) struct Reach {
     pub(super) proxy: Option<Secret>,
     /// Whether hosts that the origin names may have private addresses.
     pub(super) private: Option<bool>,
+    /// Whom to trust besides those whom the system trusts.
+    pub(super) roots: Roots,
 }
 
 /// The client. Cheap to clone; clones share their connections.
@@ -67,13 +72,15 @@ impl Client {
     /// # Errors
     /// The system has no root certificates.
     pub fn new() -> Result<Self> {
-        Self::reaching(&Reach { wait: CONNECT, proxy: None, private: None })
+        Self::reaching(&Reach { wait: CONNECT, proxy: None, private: None, roots: Roots::default() }, &[])
     }
 
-    pub(super) fn reaching(reach: &Reach) -> Result<Self> {
+    /// `trusted`: the certificates of its [`Roots`], as PEM.
+    pub(super) fn reaching(reach: &Reach, trusted: &[String]) -> Result<Self> {
+        let tls = tls(trusted)?;
         let build = |guard: Option<Guard>| {
             let mut builder = reqwest::Client::builder()
-                .tls_backend_preconfigured(tls()?)
+                .tls_backend_preconfigured(tls.clone())
                 .redirect(Policy::none())
                 .user_agent(AGENT)
                 .connect_timeout(reach.wait)
@@ -267,10 +274,12 @@ fn flowing(answer: reqwest::Response, wait: Duration) -> ByteStream {
     }))
 }
 
-/// TLS as everywhere in this process: ring, and whom the system trusts.
-fn tls() -> Result<rustls::ClientConfig> {
+/// TLS as everywhere in this process: ring, whom the system trusts, and these.
+fn tls(trusted: &[String]) -> Result<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let own = trusted.iter().flat_map(|pem| CertificateDer::pem_slice_iter(pem.as_bytes()));
+    roots.add_parsable_certificates(own.flatten());
     if roots.is_empty() {
         return Err(Error::internal("there are no root certificates on this system"));
     }

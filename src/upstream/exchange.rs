@@ -1,12 +1,14 @@
 //! One request to one upstream: its credentials, its breaker, further tries, and what its statuses mean.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use reqwest::Url;
+use tokio::sync::OnceCell;
 
+use super::Host;
 use super::breaker::{Breaker, State};
 use super::client::{Answer, Client, Reach, same_origin};
 use super::credentials::Credentials;
@@ -19,6 +21,7 @@ use crate::core::body::Body;
 use crate::core::digest::Digest;
 use crate::core::error::{Error, Result};
 use crate::core::time::{Clock, Timestamp};
+use crate::storage::Roots;
 
 /// What is read of an upstream's refusal, for the client.
 const MAX_REFUSAL: u64 = 16 << 10;
@@ -42,7 +45,7 @@ pub struct Upstream {
     base: Url,
     reach: Reach,
     /// Made when it is first needed: that reads the system's certificates, and to make a registry does no IO.
-    client: OnceLock<Client>,
+    client: OnceCell<Client>,
     credentials: Credentials,
     retries: u32,
     delay: Duration,
@@ -204,8 +207,9 @@ impl Upstream {
         config: &UpstreamConfig,
         shared: &ProtocolUpstreams,
         folder: String,
-        clock: Clock,
+        host: &Host,
     ) -> Result<Self> {
+        let clock = host.clock.clone();
         let bad = |problem: &str| Error::invalid(format!("upstream `{}`: {problem}", config.id));
         let id_is_plain = !config.id.is_empty()
             && config.id.len() <= 64
@@ -221,7 +225,13 @@ impl Upstream {
             Duration::from_millis(of(own).or(of(all)).unwrap_or(default))
         };
         let wait = millis(|r| r.timeout_ms, 30_000).max(Duration::from_millis(1));
-        let reach = Reach { wait, proxy: config.proxy.clone(), private: config.allow_private_addresses };
+        let ca_file = config.ca_file.clone().filter(|path| !path.as_os_str().is_empty());
+        let reach = Reach {
+            wait,
+            proxy: config.proxy.clone(),
+            private: config.allow_private_addresses,
+            roots: Roots { own: ca_file, host: host.ca_file.clone() },
+        };
         if config.proxy.as_ref().is_some_and(|proxy| Url::parse(proxy.expose()).is_err()) {
             return Err(bad("`proxy` is no URL of a proxy"));
         }
@@ -239,7 +249,7 @@ impl Upstream {
             priority: config.priority,
             rules: config.scope_rules.clone(),
             reach,
-            client: OnceLock::new(),
+            client: OnceCell::new(),
             credentials: Credentials::new(&config.auth, clock.clone())
                 .map_err(|error| bad(error.message()))?,
             retries: own.max_retries.or(all.max_retries).unwrap_or(3),
@@ -316,14 +326,15 @@ impl Upstream {
         url.ok_or_else(|| Failure::Nonsense("it names an address that is no URL".to_owned()))
     }
 
-    fn client(&self) -> Result<&Client, Failure> {
-        match self.client.get() {
-            Some(client) => Ok(client),
-            None => Ok(self.client.get_or_init({
-                let client = Client::reaching(&self.reach).map_err(Failure::Ours)?;
-                || client
-            })),
-        }
+    /// The client, made with the first request.
+    async fn client(&self) -> Result<&Client, Failure> {
+        let make = || async {
+            let unusable =
+                |why| Error::unavailable(format!("upstream `{}`: option `caFile`: {why}", self.id));
+            let trusted = self.reach.roots.read("upstreams").await.map_err(unusable)?;
+            Client::reaching(&self.reach, &trusted)
+        };
+        self.client.get_or_try_init(make).await.map_err(Failure::Ours)
     }
 
     /// Asks, and tries again where that may help.
@@ -380,7 +391,7 @@ impl Upstream {
     }
 
     async fn send(&self, request: &Request, url: &Url) -> Result<Answer, Failure> {
-        let client = self.client()?;
+        let client = self.client().await?;
         let headers = request.headers();
         let mut shown = self.credentials.headers(&request.scope);
         for again in [true, false] {
@@ -490,7 +501,7 @@ mod tests {
         let make = |url: &str| {
             let config =
                 UpstreamConfig { id: "a".to_owned(), url: url.to_owned(), ..UpstreamConfig::default() };
-            Upstream::new(&config, &shared, "a".to_owned(), Clock::real())
+            Upstream::new(&config, &shared, "a".to_owned(), &Host::default())
         };
         let upstream = make("https://user:secret@npm.example.com/repo?x#y").unwrap();
         let url = |target: &str| upstream.url(target).unwrap().to_string();

@@ -20,6 +20,7 @@ mod rules;
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
@@ -50,6 +51,15 @@ const CHAINS: u64 = 1000;
 /// Between the id of an upstream that a provider gave and which one that is; no id has it.
 const OWNER: char = '~';
 
+/// What all upstreams of a process have in common.
+#[derive(Clone, Default)]
+pub struct Host {
+    /// The time.
+    pub clock: Clock,
+    /// A file with certificates that the host's runtime trusts.
+    pub ca_file: Option<PathBuf>,
+}
+
 /// The upstreams of one protocol.
 pub struct Upstreams {
     protocol: ProtocolName,
@@ -61,7 +71,7 @@ pub struct Upstreams {
     fills: Arc<Fills>,
     /// How many purges this process has heard of.
     purges: AtomicU64,
-    clock: Clock,
+    host: Host,
 }
 
 /// The upstreams of one configuration, in the order in which they are asked.
@@ -149,23 +159,21 @@ impl Upstreams {
         config: Option<&ProtocolUpstreams>,
         provider: Option<Arc<dyn UpstreamProvider>>,
         bytes: u64,
-        clock: Clock,
+        host: Host,
     ) -> Result<Self> {
         let named =
             |error: Error| Error::invalid(format!("option `upstreams.{protocol}`: {}", error.message()));
-        let fixed = config
-            .map(|config| Chain::new(config, false, &clock).map(Arc::new))
-            .transpose()
-            .map_err(named)?;
+        let fixed =
+            config.map(|config| Chain::new(config, false, &host).map(Arc::new)).transpose().map_err(named)?;
         Ok(Self {
             protocol,
             provider,
             fixed,
             given: Cache::new(CHAINS),
-            documents: Arc::new(Documents::new(protocol, bytes, clock.clone())),
+            documents: Arc::new(Documents::new(protocol, bytes, host.clock.clone())),
             fills: Arc::new(Fills::new()),
             purges: AtomicU64::default(),
-            clock,
+            host,
         })
     }
 
@@ -227,7 +235,7 @@ impl Upstreams {
         if let Some(chain) = self.given.get(&id) {
             return Ok(chain);
         }
-        let chain = Chain::new(config, true, &self.clock).map_err(|error| {
+        let chain = Chain::new(config, true, &self.host).map_err(|error| {
             Error::internal("the upstream provider answered with something that can't be used")
                 .with_source(error)
         })?;
@@ -394,7 +402,7 @@ impl Upstreams {
 
 impl Chain {
     /// `given`: by a provider, which may say something else the next time.
-    fn new(config: &ProtocolUpstreams, given: bool, clock: &Clock) -> Result<Self> {
+    fn new(config: &ProtocolUpstreams, given: bool, host: &Host) -> Result<Self> {
         let mut list = Vec::new();
         let mut seen = HashSet::new();
         for upstream in &config.upstreams {
@@ -402,7 +410,7 @@ impl Chain {
                 return Err(Error::invalid(format!("two upstreams are called `{}`", upstream.id)));
             }
             let wanted = config.enabled && upstream.enabled.unwrap_or(true);
-            let made = Upstream::new(upstream, config, folder_of(upstream, given), clock.clone())?;
+            let made = Upstream::new(upstream, config, folder_of(upstream, given), host)?;
             if wanted {
                 list.push(Arc::new(made));
             }

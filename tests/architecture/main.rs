@@ -80,7 +80,7 @@ const BELONGS: &[(&str, &[&str], &str)] = &[
     ("tokio_rustls", &["http"], "only the listener speaks TLS itself"),
     (
         "rustls",
-        &["http", "upstream", "storage/s3"],
+        &["http", "upstream", "storage/s3", "storage/roots"],
         "only the listener and the two clients speak TLS themselves",
     ),
     ("tokio::net", &["http", "upstream"], "sockets belong to the listener; `upstream` looks names up"),

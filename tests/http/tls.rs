@@ -1,13 +1,15 @@
 //! TLS: which protocol is spoken, and a certificate that is replaced under a running listener.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Method;
 use rustls::ClientConfig;
 use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, ServerName};
 use smartregistry_native::config::Config;
+use smartregistry_native::core::request::Request;
 use smartregistry_native::http::{HttpLimits, ListenOptions, Pem, TlsOptions, listen};
 use smartregistry_native::registry::{Extensions, Registry};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -141,6 +143,44 @@ async fn the_s3_store_trusts_whom_it_is_told_to() {
         let text = failure(serde_json::json!({ "caFile": path })).await;
         assert!(text.contains("option `storage.caFile`"), "{text}");
     }
+}
+
+/// An upstream that is asked for a package which it does not have.
+#[tokio::test]
+async fn an_upstream_trusts_whom_it_is_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let (good, other) = (pair(), pair());
+    let lab =
+        Lab::with(HttpLimits::default(), Some(write(folder.path(), &good)), serde_json::json!({})).await;
+    std::fs::write(folder.path().join("other.pem"), &other.cert).unwrap();
+    let [cert, other, none] = ["cert.pem", "other.pem", "none.pem"].map(|name| folder.path().join(name));
+    let ask = async |ca_file: Option<&Path>, host: Option<&Path>| {
+        let config = serde_json::json!({
+            "storage": { "type": "memory", "hostCaFile": host },
+            "auth": { "jwtSecret": "test" },
+            "npm": { "enabled": true, "basePath": "/npm" },
+            "upstreams": { "npm": {
+                "upstreams": [{ "id": "a", "url": format!("https://localhost:{}/npm", lab.addr.port()), "caFile": ca_file }],
+                "resilience": { "maxRetries": 0 },
+            } },
+        });
+        let config = Config::from_json(&config.to_string()).unwrap();
+        let registry = Registry::new(&config, Extensions::default()).unwrap();
+        registry.init().await.unwrap();
+        let answer = registry.handle(Request::new(Method::GET, "/npm/widget")).await;
+        let text = answer.body.into_bytes("answer", 1 << 20).await.unwrap();
+        (answer.status.as_u16(), String::from_utf8(text.to_vec()).unwrap())
+    };
+    for (own, host) in [(None, None), (Some(&other), None), (None, Some(&none))] {
+        let (status, text) = ask(own.map(PathBuf::as_path), host.map(PathBuf::as_path)).await;
+        assert!(status == 503 && text.contains("can't be reached"), "{own:?} {host:?}: {status} {text}");
+    }
+    for (own, host) in [(Some(&cert), None), (None, Some(&cert)), (Some(&other), Some(&cert))] {
+        let (status, text) = ask(own.map(PathBuf::as_path), host.map(PathBuf::as_path)).await;
+        assert_eq!(status, 404, "{own:?} {host:?}: {text}");
+    }
+    let (status, text) = ask(Some(&none), None).await;
+    assert!(status == 503 && text.contains("option `caFile`"), "{status} {text}");
 }
 
 #[tokio::test]

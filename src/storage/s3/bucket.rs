@@ -14,8 +14,8 @@ use super::client::{Clients, Connector};
 use super::conditional;
 use super::descriptor::Target;
 use super::error::{failure, store_error};
-use super::roots::Roots;
 use crate::core::time::{Clock, Timestamp};
+use crate::storage::Roots;
 use crate::storage::{
     Capabilities, CasLevel, Chunks, Found, GetOptions, Key, ObjectMeta, Page, Part, Prefix, PutOptions,
     Store, StoreError, StoreResult, UploadId, Version,

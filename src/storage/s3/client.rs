@@ -28,7 +28,7 @@ use aws_smithy_runtime_api::client::interceptors::dyn_dispatch_hint;
 use super::bucket::REQUESTS;
 use super::descriptor::{Credentials, Target};
 use super::error::failure;
-use super::roots::Roots;
+use crate::storage::Roots;
 use crate::storage::{StoreError, StoreResult};
 
 /// Time to reach the server.
@@ -81,7 +81,8 @@ pub(super) struct Connector {
 impl Connector {
     /// Loads certificates and finds credentials; with the default chain this may ask files and the instance's metadata service.
     pub(super) async fn new(target: &Target, roots: &Roots, requests: Arc<AtomicU64>) -> StoreResult<Self> {
-        let http = http_client(target, &roots.read().await?)?;
+        let unusable = |why| StoreError::Denied(format!("option `storage.caFile`: {why}"));
+        let http = http_client(target, &roots.read("the S3 storage").await.map_err(unusable)?)?;
         let credentials = match &target.credentials {
             Credentials::Keys { key, secret, token } => {
                 SharedCredentialsProvider::new(aws_sdk_s3::config::Credentials::new(

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use url::Url;
 
-use super::roots::Roots;
 use crate::config::ConditionalWrites;
 use crate::core::error::{Error, Result};
 use crate::core::secret::Secret;
 use crate::storage::Key;
+use crate::storage::Roots;
 
 /// A bucket as the user describes it.
 #[derive(Debug, Clone, Default)]

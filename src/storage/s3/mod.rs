@@ -9,7 +9,6 @@ mod error;
 mod list;
 mod multipart;
 mod read;
-mod roots;
 mod setup;
 mod verdict;
 mod write;
