@@ -5,9 +5,11 @@
 const { LRUCache } = require('lru-cache');
 const { headersList } = require('./headers.cjs');
 
-/** Heads that are remembered, and bytes that they and their answers may take. */
+/** Heads that are remembered, and bytes that they and their answers may take here; the binding holds as much, most of it in its caches anyway. */
 const HEADS = 1000;
 const BYTES = 16 << 20;
+/** Larger answers are not kept, here as in the binding. */
+const LARGEST = 2 << 20;
 /** The longest list of headers that is remembered, and what a head takes beside its answer. */
 const LONGEST = 64;
 const HEAD_BYTES = 4096;
@@ -73,18 +75,22 @@ class Kept {
     return { status, statusText, list: own, body };
   }
 
-  /**
-   * Takes an answer; the binding has it, too. Returns its bytes, or `undefined` if it is no answer to keep: it is on its way, or each time another one.
-   */
+  /** Whether it has an answer that nobody was given a second time: then there is nothing to win, for now. */
+  get isIdle() {
+    return this.#answer !== undefined && !this.#isServed;
+  }
+
+  /** Takes an answer, which the binding has, too. Returns its bytes, or `undefined` if it is none to keep: on its way, or large. */
   take({ status, statusText, headers, body }) {
-    const isWhole = body === undefined || body === null || Buffer.isBuffer(body);
-    const changes = this.#answer !== undefined && !this.#isServed;
-    if (!isWhole || changes) return undefined;
+    this.#answer = undefined;
+    this.#isServed = false;
+    const isWhole = body === undefined || body === null || (Buffer.isBuffer(body) && body.length <= LARGEST);
+    if (!isWhole) return undefined;
     const list = headersList(headers);
     this.#id = list.findIndex((name, i) => i % 2 === 0 && name === 'X-Request-ID') + 1;
+    if (this.#id === 0) return undefined;
     this.#answer = { status, statusText, list, body };
-    this.#isServed = false;
-    return this.#id > 0 ? headers.length + (body?.length ?? 0) : undefined;
+    return headers.length + (body?.length ?? 0);
   }
 }
 
@@ -136,10 +142,11 @@ function repeats(native) {
      * @param {any} native a response of the binding
      */
     keep(kept, url, native) {
+      // To the cache it would be the same as before, with the size of before.
+      cache.delete(url);
+      if (kept.isIdle) return;
       const size = kept.take(native);
       if (size === undefined) kept.repeat = null;
-      // To the cache it is the same as before, unless that is gone.
-      cache.delete(url);
       cache.set(url, kept, { size: HEAD_BYTES + url.length + (size ?? 0) });
     },
   };

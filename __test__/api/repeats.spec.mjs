@@ -276,7 +276,14 @@ describe('what is kept of requests', () => {
     kept(changing, request());
     const found = kept(changing, request());
     for (const body of ['x', 'y']) changing.keep(found, '/npm/widget', answer(Buffer.from(body)));
+    // It begins anew: as a head that came for the first time.
     assert.equal(kept(changing, request()), undefined);
+    changing.keep(kept(changing, request()), '/npm/widget', answer());
+    assert.equal(kept(changing, request()).answer('2').body.toString(), 'x');
+    const large = fresh();
+    kept(large, request());
+    large.keep(kept(large, request()), '/npm/widget', answer(Buffer.alloc((2 << 20) + 1)));
+    assert.equal(kept(large, request()), undefined);
     const streamed = fresh();
     kept(streamed, request());
     streamed.keep(kept(streamed, request()), '/npm/widget', { ...answer(), body: { next() {} } });

@@ -197,8 +197,8 @@ impl Client {
     }
 }
 
-/// Sends a request. Where a connection that was kept breaks before an answer, the other end had closed it as the request came, which says nothing of how it is:
-/// a read is then sent once more (RFC 9112, 9.3.1).
+/// Sends a request. Where a connection breaks before an answer, it was most likely a kept one that the other end closed as the request came, which says nothing
+/// of how it is: a read is then sent once more (RFC 9112, 9.3.1). Whether it was kept can't be told here; on a new one that only costs one request more.
 async fn persisting(method: &Method, request: RequestBuilder) -> reqwest::Result<reqwest::Response> {
     let once_more = if method.is_safe() { request.try_clone() } else { None };
     match request.send().await {
@@ -372,7 +372,7 @@ mod tests {
 
     use super::*;
 
-    /// A server that answers as many requests as this says on each connection, and hangs up on the next one. How many requests came is sent with each answer.
+    /// A server that answers as many requests as this says on each connection, and hangs up on the next one; and how many requests came.
     async fn server(answers: &'static [usize]) -> (Url, Arc<AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
